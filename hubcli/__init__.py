@@ -1,0 +1,44 @@
+"""hubcli: a package manager and runtime for PEFT adapters. Names are loaded when they are first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hubcli._version import __version__
+
+if TYPE_CHECKING:
+    from hubcli.api import adapt, install, load_adapter, resolve, search
+    from hubcli.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack
+
+_WHERE = {
+    **dict.fromkeys(("Stack", "Fuse", "Split", "BatchSplit", "Parallel", "Average"), "hubcli.composition"),
+    **dict.fromkeys(("load_adapter", "adapt", "install", "resolve", "search"), "hubcli.api"),
+}
+
+__all__ = [
+    "Average",
+    "BatchSplit",
+    "Fuse",
+    "Parallel",
+    "Split",
+    "Stack",
+    "__version__",
+    "adapt",
+    "install",
+    "load_adapter",
+    "resolve",
+    "search",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_WHERE[name]), name)
+        return value
+    raise AttributeError(f"module 'hubcli' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,32 @@
+"""Where things are on this machine: the home folder, and data files that ship with the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def home() -> Path:
+    """`HUBCLI_HOME`, else the platform's user data folder. Not created here."""
+    given = os.environ.get("HUBCLI_HOME")
+    if given:
+        return Path(given).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("hubcli", appauthor=False)
+
+
+def bundled(name: str) -> Path:
+    """The folder `schemas` or `registry-index`: inside an installed wheel, else the checkout's own."""
+    packed = _PACKAGE / "_bundled" / name
+    return packed if packed.is_dir() else _PACKAGE.parent / name
+
+
+def offline_switch() -> str | None:
+    """The name of the switch that turns the network off, or None when it is on."""
+    for name in ("HUBCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on"):
+            return name
+    return None

@@ -1,0 +1,321 @@
+"""Plugins: found by name without importing anything, loaded one by one inside a guard.
+
+`importlib.metadata` costs more than the rest of a command, so discovery reads `*.dist-info/entry_points.txt` on `sys.path`
+by hand. A plugin that can't be used becomes a `Failure` record; the rest goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hubcli.errors import MethodNotFoundError, PluginError
+
+GROUP = "hubcli.plugins"
+FIRST_PARTY = "hubcli"
+KINDS = ("base", "hub", "index", "cli", "event")
+DOCTOR = "run 'hubcli plugins doctor', or switch it off with HUBCLI_DISABLE_PLUGINS={}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plugin as its package declares it; nothing of it is imported yet."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+
+    @property
+    def kind(self) -> str:
+        """One of method, base, hub, index, cli, event."""
+        head, dash, _ = self.name.partition("-")
+        return head if dash and head in KINDS else "method"
+
+    @property
+    def provides(self) -> str:
+        """The name without the kind's prefix: the method, the command, …"""
+        return self.name if self.kind == "method" else self.name.partition("-")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A plugin that can't be used: in which phase (discovery, import, api, register), why, and what to do."""
+
+    plugin: str
+    distribution: str
+    version: str
+    phase: str
+    cause: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin} ({self.distribution} {self.version}) failed at {self.phase}: {self.cause}; {self.hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodInfo:
+    """A registered PEFT method.
+
+    `config_schema` is the JSON Schema of its config; `load` where its class lives (`module:Class`); `check` an optional
+    torch-free `module:function(config, tensors) -> list of problems` run before an adapter is installed, `tensors` mapping
+    names to (dtype, shape); `claims` says which configs of other libraries are this method's, e.g. {"peft": "LORA"}.
+    """
+
+    name: str
+    config_schema: dict[str, Any]
+    load: str
+    plugin: Found
+    check: str | None = None
+    claims: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A plugin that imported and registered."""
+
+    found: Found
+    module: ModuleType
+    methods: dict[str, MethodInfo] = field(default_factory=dict)
+    hubs: dict[str, str] = field(default_factory=dict)
+    index_sources: dict[str, str] = field(default_factory=dict)
+
+
+class Plugins:
+    """All plugins of one environment. `found` maps names to declarations; `failures` collects what can't be used."""
+
+    def __init__(self, path: list[str] | None = None, disabled: str | None = None):
+        text = os.environ.get("HUBCLI_DISABLE_PLUGINS", "") if disabled is None else disabled
+        self.disabled = {name.strip() for name in text.split(",") if name.strip()}
+        self.failures: list[Failure] = []
+        self.loaded: dict[str, Loaded] = {}
+        self.found: dict[str, Found] = {}
+        for plugin in _scan(sys.path if path is None else path):
+            self._add(plugin)
+
+    def _add(self, plugin: Found) -> None:
+        other = self.found.get(plugin.name)
+        if other is None:
+            self.found[plugin.name] = plugin
+            return
+        winner, loser = (plugin, other) if plugin.distribution == FIRST_PARTY else (other, plugin)
+        self.found[plugin.name] = winner
+        cause = f"{winner.distribution} already provides '{plugin.name}'"
+        self._fail(loser, "discovery", cause, f"uninstall one of {winner.distribution}, {loser.distribution}")
+
+    def _fail(self, plugin: Found, phase: str, cause: str, hint: str | None = None) -> Failure:
+        hint = hint or DOCTOR.format(plugin.name)
+        failure = Failure(plugin.name, plugin.distribution, plugin.version, phase, cause, hint)
+        self.failures.append(failure)
+        return failure
+
+    def of_kind(self, kind: str) -> list[Found]:
+        """The enabled plugins of a kind, by name."""
+        return [p for name, p in sorted(self.found.items()) if p.kind == kind and name not in self.disabled]
+
+    def load(self, name: str) -> Loaded | None:
+        """Import and register one plugin; None, with a `Failure` on record, where that does not work."""
+        if name in self.loaded:
+            return self.loaded[name]
+        plugin = self.found.get(name)
+        if plugin is None or name in self.disabled or any(f.plugin == name and f.phase != "discovery" for f in self.failures):
+            return None
+        phase = "import"
+        try:
+            with quiet_stdout():
+                module = importlib.import_module(plugin.module)
+                phase = "api"
+                _check_api(module)
+                phase = "register"
+                self.loaded[name] = _register(plugin, module)
+        except (Exception, SystemExit) as error:
+            self._fail(plugin, phase, one_line(error))
+            return None
+        return self.loaded[name]
+
+    def method(self, name: str) -> MethodInfo:
+        """The registered method of this name.
+
+        Raises:
+            MethodNotFoundError: no plugin declares it, or it is switched off; names close ones.
+            PluginError: the plugin that provides it can't be loaded; says which package and why.
+        """
+        plugin = self.found.get(name)
+        if plugin is None or plugin.kind != "method" or name in self.disabled:
+            raise self._no_method(name)
+        loaded = self.load(name)
+        if loaded is None:
+            failure = next(f for f in reversed(self.failures) if f.plugin == name)
+            raise PluginError(
+                f"the plugin for method '{name}' ({plugin.distribution} {plugin.version}) can't be used",
+                cause=f"{failure.phase}: {failure.cause}",
+                hint=failure.hint,
+            )
+        return loaded.methods[name]
+
+    def method_claiming(self, format: str, value: str) -> MethodInfo | None:
+        """The first method, by name, that claims configs of this kind (`method_claiming("peft", "LORA")`), or None."""
+        for plugin in self.of_kind("method"):
+            loaded = self.load(plugin.name)
+            info = loaded.methods[plugin.name] if loaded else None
+            if info and info.claims.get(format) == value:
+                return info
+        return None
+
+    def _no_method(self, name: str) -> MethodNotFoundError:
+        import difflib
+
+        known = [p.name for p in self.of_kind("method")]
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else "a method is a plugin: install the package that brings it"
+        if name in self.disabled:
+            hint = "it is switched off by HUBCLI_DISABLE_PLUGINS"
+        return MethodNotFoundError(f"no plugin provides the method '{name}' (known: {', '.join(known)})", hint=hint)
+
+    def method_class(self, name: str) -> type[Any]:
+        """Import the class of a method; this is what brings torch in.
+
+        Raises:
+            MethodNotFoundError, PluginError: as `method`.
+        """
+        info = self.method(name)
+        module, _, attribute = info.load.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+        except (Exception, SystemExit) as error:
+            failure = self._fail(info.plugin, "load", one_line(error))
+            raise PluginError(
+                f"the class of method '{name}' ({info.load}) can't be loaded", cause=failure.cause, hint=failure.hint
+            ) from error
+
+    def call(self, kind: str, hook: str, **arguments: Any) -> Iterator[Any]:
+        """Call a hook on each enabled plugin of a kind, one by one; yields what is not None, records what raises."""
+        for plugin in self.of_kind(kind):
+            loaded = self.load(plugin.name)
+            implementation = getattr(loaded.module, hook, None) if loaded else None
+            if implementation is None:
+                continue
+            try:
+                with quiet_stdout():
+                    answer = _call(implementation, arguments)
+            except (Exception, SystemExit) as error:
+                self._fail(plugin, hook, one_line(error))
+                continue
+            if answer is not None:
+                yield answer
+
+    def find_base_model(self, model_id: str, revision: str | None) -> Path | None:
+        """The folder of a base model that a plugin knows and has verified, or None."""
+        for answer in self.call("base", "hubcli_find_base_model", model_id=model_id, revision=revision):
+            return Path(answer)
+        return None
+
+
+def one_line(error: BaseException) -> str:
+    """`Type: first line`, for messages."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Send what a plugin prints to stderr: stdout carries data, and with --json nothing else."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    import inspect
+
+    wanted = inspect.signature(function).parameters
+    return function(**{k: v for k, v in arguments.items() if k in wanted})
+
+
+def _check_api(module: ModuleType) -> None:
+    from hubcli.hookspecs import API
+
+    stated = getattr(module, "HUBCLI_API", None)
+    if stated is None:
+        raise PluginError(f"{module.__name__} does not state HUBCLI_API (this hubcli has API {API})")
+    if stated != API:
+        newer = "upgrade hubcli" if isinstance(stated, int) and stated > API else "upgrade the plugin"
+        raise PluginError(f"{module.__name__} is written for plugin API {stated}, this hubcli has {API}: {newer}")
+
+
+def _register(plugin: Found, module: ModuleType) -> Loaded:
+    """Validate the module's hooks through pluggy and collect what it registers."""
+    import pluggy
+
+    from hubcli import hookspecs
+
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, plugin.name)
+    manager.check_pending()
+    loaded = Loaded(plugin, module)
+
+    def register_method(
+        name: str, config_schema: dict[str, Any], load: str, check: str | None = None, claims: dict[str, str] | None = None
+    ) -> None:
+        if name in loaded.methods:
+            raise PluginError(f"method '{name}' is registered twice")
+        loaded.methods[name] = MethodInfo(name, config_schema, load, plugin, check, claims or {})
+
+    def collect(into: dict[str, str]) -> Callable[..., None]:
+        def register(scheme: str, load: str) -> None:
+            into[scheme] = load
+
+        return register
+
+    manager.hook.hubcli_register_methods(register=register_method)
+    manager.hook.hubcli_register_hubs(register=collect(loaded.hubs))
+    manager.hook.hubcli_register_index_sources(register=collect(loaded.index_sources))
+    if plugin.kind == "method" and plugin.name not in loaded.methods:
+        raise PluginError(f"entry point '{plugin.name}' registers {sorted(loaded.methods) or 'no method'}, not '{plugin.name}'")
+    return loaded
+
+
+def _scan(path: list[str]) -> Iterator[Found]:
+    """Entry points of our group on `path`; a distribution that appears twice counts where it comes first."""
+    seen: set[str] = set()
+    for folder in path:
+        try:
+            names = sorted(e.name for e in os.scandir(folder or ".") if e.name.endswith(".dist-info"))
+        except OSError:
+            continue
+        for name in names:
+            distribution, _, version = name.removesuffix(".dist-info").partition("-")
+            distribution = distribution.replace("_", "-").lower()
+            if distribution in seen:
+                continue
+            seen.add(distribution)
+            yield from _declared(Path(folder or ".") / name / "entry_points.txt", distribution, version)
+
+
+def _declared(file: Path, distribution: str, version: str) -> Iterator[Found]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    section = ""
+    for line in map(str.strip, text.splitlines() if GROUP in text else ()):
+        if line.startswith("["):
+            section = line.strip("[] ")
+        elif section == GROUP and "=" in line and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
+            module = value.split(":")[0].split("[")[0].strip()
+            yield Found(name.strip(), module, distribution, version)
+
+
+@cache
+def plugins() -> Plugins:
+    """The plugins of this process."""
+    return Plugins()
