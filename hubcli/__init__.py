@@ -1,11 +1,8 @@
 """hubcli: a package manager and runtime for PEFT adapters. Names are loaded when they are first used."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from hubcli._version import __version__
 
+TYPE_CHECKING = False  # importing `typing` would cost a third of `hubcli --version`
 if TYPE_CHECKING:
     from hubcli.api import adapt, install, load_adapter, resolve, search
     from hubcli.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack

@@ -1,14 +1,12 @@
 """Plugins: found by name without importing anything, loaded one by one inside a guard.
 
-`importlib.metadata` costs more than the rest of a command, so discovery reads `*.dist-info/entry_points.txt` on `sys.path`
-by hand. A plugin that can't be used becomes a `Failure` record; the rest goes on.
+A plugin that can't be used becomes a `Failure` record, and the rest goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,33 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hubcli.discovery import Found, disabled, scan
 from hubcli.errors import MethodNotFoundError, PluginError
 
-GROUP = "hubcli.plugins"
 FIRST_PARTY = "hubcli"
-KINDS = ("base", "hub", "index", "cli", "event")
 DOCTOR = "run 'hubcli plugins doctor', or switch it off with HUBCLI_DISABLE_PLUGINS={}"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A plugin as its package declares it; nothing of it is imported yet."""
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-
-    @property
-    def kind(self) -> str:
-        """One of method, base, hub, index, cli, event."""
-        head, dash, _ = self.name.partition("-")
-        return head if dash and head in KINDS else "method"
-
-    @property
-    def provides(self) -> str:
-        """The name without the kind's prefix: the method, the command, …"""
-        return self.name if self.kind == "method" else self.name.partition("-")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +68,12 @@ class Loaded:
 class Plugins:
     """All plugins of one environment. `found` maps names to declarations; `failures` collects what can't be used."""
 
-    def __init__(self, path: list[str] | None = None, disabled: str | None = None):
-        text = os.environ.get("HUBCLI_DISABLE_PLUGINS", "") if disabled is None else disabled
-        self.disabled = {name.strip() for name in text.split(",") if name.strip()}
+    def __init__(self, path: list[str] | None = None):
+        self.disabled = disabled()
         self.failures: list[Failure] = []
         self.loaded: dict[str, Loaded] = {}
         self.found: dict[str, Found] = {}
-        for plugin in _scan(sys.path if path is None else path):
+        for plugin in scan(sys.path if path is None else path):
             self._add(plugin)
 
     def _add(self, plugin: Found) -> None:
@@ -281,38 +256,6 @@ def _register(plugin: Found, module: ModuleType) -> Loaded:
     if plugin.kind == "method" and plugin.name not in loaded.methods:
         raise PluginError(f"entry point '{plugin.name}' registers {sorted(loaded.methods) or 'no method'}, not '{plugin.name}'")
     return loaded
-
-
-def _scan(path: list[str]) -> Iterator[Found]:
-    """Entry points of our group on `path`; a distribution that appears twice counts where it comes first."""
-    seen: set[str] = set()
-    for folder in path:
-        try:
-            names = sorted(e.name for e in os.scandir(folder or ".") if e.name.endswith(".dist-info"))
-        except OSError:
-            continue
-        for name in names:
-            distribution, _, version = name.removesuffix(".dist-info").partition("-")
-            distribution = distribution.replace("_", "-").lower()
-            if distribution in seen:
-                continue
-            seen.add(distribution)
-            yield from _declared(Path(folder or ".") / name / "entry_points.txt", distribution, version)
-
-
-def _declared(file: Path, distribution: str, version: str) -> Iterator[Found]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return
-    section = ""
-    for line in map(str.strip, text.splitlines() if GROUP in text else ()):
-        if line.startswith("["):
-            section = line.strip("[] ")
-        elif section == GROUP and "=" in line and not line.startswith(("#", ";")):
-            name, _, value = line.partition("=")
-            module = value.split(":")[0].split("[")[0].strip()
-            yield Found(name.strip(), module, distribution, version)
 
 
 @cache

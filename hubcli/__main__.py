@@ -1,0 +1,19 @@
+"""The front door: `--version` is answered before anything is imported; all else goes to the command line in `hubcli.cli`."""
+
+import sys
+
+from hubcli._version import __version__
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"hubcli {__version__}")
+        return
+    from hubcli.cli.main import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

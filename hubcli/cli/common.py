@@ -1,0 +1,60 @@
+"""What all commands share: the options --json, --quiet, --offline (and --dry-run), and where output goes."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from hubcli.cli.text import clean
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a command prints: data on stdout, everything else on stderr."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def data(self, document: Any, lines: Iterable[str] = ()) -> None:
+        """The command's answer: the JSON document with --json, else the lines."""
+        if self.json:
+            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+            return
+        for line in lines:
+            click.echo(line)
+
+    def note(self, text: str) -> None:
+        """Something for a person to know; not with --quiet or --json."""
+        if not (self.quiet or self.json):
+            click.echo(clean(text), err=True)
+
+    def warn(self, text: str) -> None:
+        """Something a person must know."""
+        click.echo(f"warning: {clean(text)}", err=True)
+
+
+def command(*, writes: bool = False, examples: str = "", **settings: Any) -> Callable[[Function], click.Command]:
+    """A Click command with the shared options. The callback gets `out: Output`, `offline: bool` and, if it writes, `dry_run`."""
+
+    def decorate(function: Function) -> click.Command:
+        @functools.wraps(function)
+        def callback(*, json: bool, quiet: bool, **arguments: Any) -> Any:
+            return function(out=Output(json, quiet), **arguments)
+
+        wrapped: Function = callback
+        if writes:
+            wrapped = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(wrapped)
+        wrapped = click.option("--offline", is_flag=True, help="Use no network (also HUBCLI_OFFLINE=1).")(wrapped)
+        wrapped = click.option("--quiet", "-q", is_flag=True, help="Print the answer and errors only.")(wrapped)
+        wrapped = click.option("--json", is_flag=True, help="Print JSON on stdout, and nothing else there.")(wrapped)
+        epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()) if examples else None
+        return click.command(epilog=epilog, **settings)(wrapped)
+
+    return decorate

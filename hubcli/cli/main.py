@@ -1,0 +1,176 @@
+"""The root group, and the one place where errors become text (or JSON) and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from hubcli._version import __version__
+from hubcli.cli.table import COMMANDS
+from hubcli.cli.text import clean
+from hubcli.discovery import disabled, scan
+from hubcli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HubcliError
+
+EPILOG = """\b
+Examples:
+  hubcli search sentiment
+  hubcli install sentiment/bert-lora
+  hubcli run sentiment/bert-lora "a gripping film"
+
+\b
+Environment: HUBCLI_HOME, HUBCLI_OFFLINE, HUBCLI_DISABLE_PLUGINS, HUBCLI_DEBUG; HF_HOME, HF_TOKEN, HF_ENDPOINT and
+HF_HUB_OFFLINE mean what they mean to huggingface_hub. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 integrity,
+5 lock, 6 refused by policy, 7 network or offline, 8 disk or store busy, 130 interrupted."""
+
+
+class LazyGroup(click.Group):
+    """Commands from the static table, then those of `cli-…` plugins; each is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Core commands in the table's order, then plugin commands by name."""
+        return [*COMMANDS, *(name for name in self._plugin_commands() if name not in COMMANDS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        if cmd_name in self._plugin_commands():
+            return _plugin_command(cmd_name)
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As Click's, with "did you mean"."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            close = difflib.get_close_matches(args[0].lower(), self.list_commands(ctx), 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"commands: {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"no such command '{clean(args[0])}'; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table's own help lines: nothing is imported for them."""
+        plugins = {name: f"(from {found})" for name, found in self._plugin_commands().items() if name not in COMMANDS}
+        rows = [*((name, text) for name, (_, text) in COMMANDS.items()), *plugins.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _plugin_commands(self) -> dict[str, str]:
+        off = disabled()
+        found = (plugin for plugin in scan(sys.path) if plugin.kind == "cli" and plugin.name not in off)
+        return {plugin.provides: plugin.distribution for plugin in found}
+
+
+def _plugin_command(name: str) -> click.Command | None:
+    from hubcli.plugins import plugins
+
+    group = click.Group()
+    list(plugins().call("cli", "hubcli_register_commands", cli=group))
+    return group.commands.get(name)
+
+
+@click.group(
+    cls=LazyGroup,
+    name="hubcli",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, "-V", "--version", message="hubcli %(version)s")
+def cli() -> None:
+    """A package manager and runtime for PEFT adapters."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Errors are printed, on stdout as JSON where `--json` was given."""
+    as_json = "--json" in argv
+    try:
+        result = cli.main(args=list(argv), prog_name="hubcli", standalone_mode=False)
+        code = result if isinstance(result, int) else EXIT_OK
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _report("E_INTERRUPTED", "interrupted; nothing was left half done", None, "run the same command again", as_json)
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        code = _usage(error, as_json)
+    except BrokenPipeError:
+        # the reader of a pipe has gone (| head): nothing is wrong, and nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_OK
+    except Exception as error:
+        code = _failure(error, as_json)
+    _plugin_warnings()
+    return code
+
+
+def _usage(error: click.ClickException, as_json: bool) -> int:
+    context = getattr(error, "ctx", None)
+    hint = f"see '{context.command_path} --help'" if context else None
+    _report("E_USAGE", error.format_message(), None, hint, as_json)
+    return EXIT_USAGE
+
+
+def _failure(error: Exception, as_json: bool) -> int:
+    if os.environ.get("HUBCLI_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    known = error if isinstance(error, HubcliError) else _known(error)
+    if known is not None:
+        report = getattr(error, "report", None)
+        return _report(known.id, known.message, known.cause, known.hint, as_json, known.exit_code, report)
+    import traceback
+
+    traceback.print_exc()
+    return _report("E_BUG", f"{type(error).__name__}: {error}", None, "this is a bug in hubcli: please report it", as_json)
+
+
+def _known(error: Exception) -> HubcliError | None:
+    """Errors of the operating system that are no bug: what a full, read-only or forbidden disk says."""
+    import errno
+
+    from hubcli.errors import DiskError
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG):
+        return DiskError(f"can't write {error.filename or 'a file'}", cause=error.strerror)
+    return None
+
+
+def _report(
+    id: str,
+    message: str,
+    cause: str | None,
+    hint: str | None,
+    as_json: bool,
+    code: int = EXIT_FAILED,
+    report: dict[str, object] | None = None,
+) -> int:
+    if as_json:
+        import json
+
+        error = {"id": id, "message": clean(message), "cause": clean(cause or "") or None, "hint": clean(hint or "") or None}
+        click.echo(json.dumps({**(report or {}), "error": error}, indent=2, ensure_ascii=False))
+        return code
+    click.echo(f"error: {clean(message)}", err=True)
+    if cause:
+        click.echo(f"cause: {clean(cause)}", err=True)
+    if hint:
+        click.echo(f"hint: {clean(hint)}", err=True)
+    return code
+
+
+def _plugin_warnings() -> None:
+    """One line for each plugin that could not be used while the command ran."""
+    module = sys.modules.get("hubcli.plugins")
+    if module is None or module.plugins.cache_info().currsize == 0:
+        return
+    for failure in module.plugins().failures:
+        click.echo(f"warning: {clean(str(failure))}", err=True)

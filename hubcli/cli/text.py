@@ -1,0 +1,31 @@
+"""Text for a terminal: nothing from outside may move the cursor, change colours or reorder what a person reads."""
+
+from __future__ import annotations
+
+
+
+def clean(text: object) -> str:
+    """`text` on one line, without control characters, bidi overrides and other format characters (categories C*)."""
+    whole = str(text)
+    if whole.isascii() and whole.isprintable():
+        return whole
+    import unicodedata
+
+    kept = (" " if c in "\n\r\t" else c for c in whole if c in "\n\r\t" or unicodedata.category(c)[0] != "C")
+    return "".join(kept)
+
+
+def size(count: float) -> str:
+    """A number of bytes for a person: 301.5 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def columns(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> list[str]:
+    """Rows as aligned, cleaned lines under a header; the last column is as wide as it is."""
+    table = [header, *(tuple(clean(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
