@@ -1,0 +1,61 @@
+"""A small server that speaks the Hugging Face Hub's HTTP: `hubcli hub serve FOLDER`. Needs the extra `server`.
+
+Layers, arrows down: `run` (the socket) → `app` (routes) → `listing`, `info`, `tree`, `files` (the answers) → `hub`,
+`access`, `replies` → `importer` → `repos` (the storage, no HTTP) → `disk`, `objects`, `card`, `names`, `faults`.
+
+Two kinds of repos live in a served folder:
+
+* *plain* ones, a person's own folders: `FOLDER/<org>/<name>/` or `FOLDER/models/<org>/<name>/` for models,
+  `FOLDER/datasets/<org>/<name>/` for datasets. On every start what changed in them becomes a commit on main; nothing is
+  ever written into them. A file `.private` or `.gated` in one closes the repo.
+* *imported* ones, made with `import_folder`, with branches and tags.
+
+Both are kept as commits that never change, below `FOLDER/.hub/` (see `repos`): what was served once under a commit id
+is served for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hubcli.errors import MissingExtraError
+from hubcli.server.importer import import_folder
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+__all__ = ["create_app", "import_folder", "serve"]
+
+
+def create_app(folder: Path, token: str | None = None, *, page_size: int = 1000) -> ASGIApp:
+    """The server of a folder as an ASGI app, see `hubcli.server.app`; MissingExtraError without the extra."""
+    _check_extra()
+    from hubcli.server import app
+
+    return app.create_app(folder, token, page_size=page_size)
+
+
+def serve(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int,
+    token: str | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a folder until interrupted, see `hubcli.server.run`; MissingExtraError without the extra."""
+    _check_extra()
+    from hubcli.server import run
+
+    run.serve(folder, host=host, port=port, token=token, ready=ready)
+
+
+def _check_extra() -> None:
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"the hub server needs {' and '.join(missing)}, not installed here", hint="pip install 'hubcli[server]'"
+        )

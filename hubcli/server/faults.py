@@ -1,0 +1,78 @@
+"""What the storage and the importer refuse, as errors of hubcli's tree that also know the hub's own error codes.
+
+`code` is what the Hugging Face client reads from `X-Error-Code`; `status` is the HTTP status that goes with it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hubcli.errors import HubcliError, NotFoundError, PolicyError, UsageError
+
+
+class HubFault(HubcliError):
+    """Base of the answers that are no success; `code` is empty where the client needs only the status."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = ""
+
+
+class BadRequestFault(HubFault, UsageError):
+    """A name, path, cursor or parameter that can't be right on any hub."""
+
+    default_id = "E_USAGE"
+    status = 400
+
+
+class RepoMissing(HubFault, NotFoundError):
+    """No such repo, or one that this caller may not know of."""
+
+    default_id = "E_NOT_FOUND"
+    status = 404
+    code = "RepoNotFound"
+
+
+class SignInNeeded(RepoMissing):
+    """The same to a caller without a token: a private repo and a missing one look alike."""
+
+    status = 401
+
+
+class RevisionMissing(HubFault, NotFoundError):
+    """The repo has no such branch, tag or commit."""
+
+    default_id = "E_NOT_FOUND"
+    status = 404
+    code = "RevisionNotFound"
+
+
+class EntryMissing(HubFault, NotFoundError):
+    """The commit has no such file; `commit` is the commit that was asked."""
+
+    default_id = "E_NOT_FOUND"
+    status = 404
+    code = "EntryNotFound"
+
+    def __init__(self, message: str, *, commit: str):
+        super().__init__(message)
+        self.commit = commit
+
+
+class GatedFault(HubFault, PolicyError):
+    """The repo may be known to this caller, and its files may not be read."""
+
+    default_id = "E_POLICY"
+    status = 403
+    code = "GatedRepo"
+
+
+class GatedSignInNeeded(GatedFault):
+    """The same to a caller without a token."""
+
+    status = 401
+
+
+class NotImplementedFault(HubFault):
+    """Something the Hugging Face Hub does and this server does not."""
+
+    status = 501

@@ -1,0 +1,87 @@
+"""What every handler starts from: the store, who is asking, and the repo and commit they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+from urllib.parse import unquote
+
+from starlette.requests import Request
+
+from hubcli.server.access import Access, Caller
+from hubcli.server.card import Card, read_card
+from hubcli.server.faults import BadRequestFault
+from hubcli.server.names import check_path
+from hubcli.server.objects import Commit
+from hubcli.server.repos import MAIN, Repo, RepoStore
+
+_CARDS = 20_000
+
+
+@dataclass(frozen=True)
+class Hub:
+    """One served folder. `page_size` is the most items a page has."""
+
+    store: RepoStore
+    access: Access
+    page_size: int
+
+    def card(self, commit: Commit) -> Card:
+        """The card of a commit, read once."""
+        wanted = (commit.files.get("README.md"), commit.files.get("adapter_config.json"))
+        return _card(self.store, *(entry.sha256 if entry else None for entry in wanted))
+
+
+@lru_cache(maxsize=_CARDS)
+def _card(store: RepoStore, readme: str | None, config: str | None) -> Card:
+    hashes = {"README.md": readme, "adapter_config.json": config}
+
+    def read(path: str, limit: int) -> bytes | None:
+        sha256 = hashes[path]
+        if sha256 is None:
+            return None
+        with store.blobs.path(sha256).open("rb") as file:
+            return file.read(limit)
+
+    return read_card(read)
+
+
+def hub_of(request: Request) -> Hub:
+    """The hub this request is for."""
+    return cast(Hub, request.app.state.hub)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who is asking."""
+    return hub_of(request).access.caller(request.headers.get("authorization"))
+
+
+def part(request: Request, name: str) -> str:
+    """A part of the path, decoded. Routes see the path as it was sent, so that a coded '/' stays inside its part."""
+    try:
+        return unquote(request.path_params[name], errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequestFault(f"{name}: expected UTF-8") from None
+
+
+def repo_type_of(request: Request) -> str:
+    """`model` or `dataset`, from `models` or `datasets` in the path; the download path of a model has neither."""
+    return cast(str, request.path_params.get("types", "models")).removesuffix("s")
+
+
+def repo_of(request: Request) -> Repo:
+    """The repo asked for, if this caller may know of it."""
+    hub = hub_of(request)
+    return hub.access.find(hub.store, repo_type_of(request), part(request, "repo"), caller_of(request))
+
+
+def commit_of(request: Request, repo: Repo) -> Commit:
+    """The commit asked for; main's newest where no revision is given."""
+    return repo.resolve(part(request, "revision") if "revision" in request.path_params else MAIN)
+
+
+def path_of(request: Request) -> str:
+    """The file or folder asked for, '' for the root."""
+    path = part(request, "path") if "path" in request.path_params else ""
+    return check_path(path) if path else ""

@@ -1,0 +1,82 @@
+"""Errors and pages as HTTP responses, in the words the Hugging Face client reads."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hubcli.errors import HubcliError
+from hubcli.server.faults import BadRequestFault, EntryMissing, HubFault
+
+
+def error_reply(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error: JSON body, X-Error-Message, and X-Error-Code where there is one."""
+    fields = {"X-Error-Message": _header_text(message), **(headers or {})}
+    if code:
+        fields["X-Error-Code"] = code
+    if status == 401:
+        fields["WWW-Authenticate"] = 'Bearer realm="hub"'
+    return JSONResponse({"error": message}, status_code=status, headers=fields)
+
+
+def fault_reply(_: Request, error: Exception) -> Response:
+    """The reply for an error of the storage; a damaged repo is a 500 that says which."""
+    if isinstance(error, HubFault):
+        commit = {"X-Repo-Commit": error.commit} if isinstance(error, EntryMissing) else None
+        return error_reply(error.status, error.message, code=error.code, headers=commit)
+    message = error.message if isinstance(error, HubcliError) else "internal error"
+    return error_reply(500, message)
+
+
+def http_reply(request: Request, error: Exception) -> Response:
+    """The reply where no route fits."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.scope['path']}: {error.detail}"
+    return error_reply(error.status_code, message, headers=dict(error.headers or {}))
+
+
+def _header_text(message: str) -> str:
+    # what a person typed comes back in messages: nothing of it may end a header or leave ASCII
+    return "".join(char if char.isascii() and char.isprintable() else ascii(char)[1:-1] for char in message)[:1000]
+
+
+def flag(request: Request, name: str) -> bool:
+    """A query parameter that is true or false; absent is false."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0"):
+        raise BadRequestFault(f"parameter {name}: expected true or false, found {text!r}")
+    return text in ("true", "1")
+
+
+def page_size(request: Request, most: int) -> int:
+    """`limit` of the query, at most `most`."""
+    text = request.query_params.get("limit", str(most))
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
+        raise BadRequestFault(f"parameter limit: expected a positive number, found {text!r}")
+    return min(int(text), most)
+
+
+def page_reply(request: Request, items: Sequence[Any], following: Any = None) -> JSONResponse:
+    """A page of a list; `following` is the cursor of the next page, None on the last."""
+    headers = {}
+    if following is not None:
+        cursor = base64.urlsafe_b64encode(json.dumps(following).encode()).decode()
+        headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
+    return JSONResponse(list(items), headers=headers)
+
+
+def cursor_of(request: Request) -> Any:
+    """What `page_reply` was given as `following`, or None on the first page."""
+    text = request.query_params.get("cursor")
+    if text is None:
+        return None
+    try:
+        return json.loads(base64.urlsafe_b64decode(text.encode()))
+    except (ValueError, RecursionError):
+        raise BadRequestFault("parameter cursor: expected the one of a Link header") from None
