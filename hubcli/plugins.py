@@ -195,9 +195,9 @@ class Plugins:
 
 
 def one_line(error: BaseException) -> str:
-    """`Type: first line`, for messages."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    """`Type: text`, the text's lines joined, for messages."""
+    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @contextlib.contextmanager

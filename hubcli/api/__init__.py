@@ -1,0 +1,64 @@
+"""The functions behind every command, for Python: `hubcli.api.install(...)` is `hubcli install ...`.
+
+Each function of a command returns the document of `schemas/cli/<command>.schema.json` as a dict, and raises a
+`hubcli.errors.HubcliError` where the command would end with an exit code. `load_adapter` and `adapt` return the handle on a
+model, `resolve` a `hubcli.manifest.Resolved`. Names are loaded when they are first used, so that no function pays for another.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hubcli.api.adapters import info, install, list, outdated, resolve, search, uninstall, upgrade, verify
+    from hubcli.api.indexes import index_add, index_build, index_check, index_list, index_remove, index_update
+    from hubcli.api.models import adapt, load_adapter, run
+    from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
+    from hubcli.api.project import lock, sync
+    from hubcli.api.upkeep import cache_dir, cache_prune, cache_size, doctor
+
+_MODULES = {
+    "adapters": ("install", "uninstall", "list", "info", "search", "outdated", "upgrade", "verify", "resolve"),
+    "project": ("lock", "sync"),
+    "models": ("load_adapter", "adapt", "run"),
+    "indexes": ("index_list", "index_add", "index_remove", "index_update", "index_check", "index_build"),
+    "plugin_checks": ("plugins_list", "plugins_info", "plugins_doctor"),
+    "upkeep": ("cache_dir", "cache_size", "cache_prune", "doctor"),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "adapt",
+    "cache_dir",
+    "cache_prune",
+    "cache_size",
+    "doctor",
+    "index_add",
+    "index_build",
+    "index_check",
+    "index_list",
+    "index_remove",
+    "index_update",
+    "info",
+    "install",
+    "list",
+    "load_adapter",
+    "lock",
+    "outdated",
+    "plugins_doctor",
+    "plugins_info",
+    "plugins_list",
+    "resolve",
+    "run",
+    "search",
+    "sync",
+    "uninstall",
+    "upgrade",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"hubcli.api.{_WHERE[name]}"), name)
+        return value
+    raise AttributeError(f"module 'hubcli.api' has no attribute '{name}'")

@@ -1,0 +1,164 @@
+"""install, uninstall, list, info, outdated, upgrade, verify."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hubcli import api
+from hubcli.cli.common import Output, command
+from hubcli.cli.text import columns, size
+
+REFS = click.argument("refs", nargs=-1, metavar="REF...")
+SOME_REFS = click.argument("refs", nargs=-1, required=True, metavar="REF...")
+NO_WAIT = click.option("--no-wait", is_flag=True, help="Fail at once (exit 8) when another process holds the store.")
+
+
+def _installed_lines(report: dict[str, Any], *, dry_run: bool = False) -> list[str]:
+    lines = []
+    for done in report["installed"]:
+        size_text = size(sum(f["size"] for f in done["files"]))
+        what = f"{done['name']} {done['version']} ({done['method']}, {len(done['files'])} files, {size_text})"
+        if not done["changed"]:
+            lines.append(f"already installed (verified): {what}")
+        else:
+            lines.append(f"would install {what}" if dry_run else f"installed {what}\n  in {done['path']}")
+    return lines
+
+
+def _finish(out: Output, report: dict[str, Any], lines: list[str]) -> int:
+    """Print an install's answer; what failed goes to stderr, and the first failure decides the exit code."""
+    out.data({k: v for k, v in report.items() if k != "exit_code"}, lines)
+    for failed in report["failed"]:
+        error = failed["error"]
+        click.echo(f"error: {failed['ref']}: {error['message']}", err=True)
+        for part in ("cause", "hint"):
+            if error.get(part):
+                click.echo(f"{part}: {error[part]}", err=True)
+    return int(report.get("exit_code", 0))
+
+
+@command(
+    writes=True,
+    examples="""hubcli install sentiment/bert-lora
+hubcli install sentiment/bert-lora@^1.0 acme:legal/summarize
+hubcli install hf:org/repo@v1.2
+hubcli install sentiment/bert-lora --save""",
+)
+@SOME_REFS
+@click.option("--save", is_flag=True, help="Also write the ref into adapters.toml.")
+@click.option("--locked", is_flag=True, help="Take exactly what adapters.lock pins; fail (exit 5) if it is missing or stale.")
+@NO_WAIT
+@click.option("--allow-base-mismatch", is_flag=True, help="Install although the files name another base than the index.")
+def install(out: Output, refs: tuple[str, ...], **options: Any) -> int:
+    """Fetch, verify and store adapters.
+
+    Every byte is hashed while it streams; an adapter appears in the store whole or not at all. The newest version that the
+    ref allows is taken.
+    """
+    report = api.install(*refs, keep_going=True, progress=_progress(out), warn=out.warn, **options)
+    return _finish(out, report, _installed_lines(report, dry_run=options["dry_run"]))
+
+
+@command(writes=True, examples="hubcli uninstall sentiment/bert-lora\nhubcli uninstall sentiment/bert-lora@1.0.0")
+@SOME_REFS
+@NO_WAIT
+def uninstall(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any) -> None:
+    """Remove adapters from the store: all installed versions that the ref allows."""
+    report = api.uninstall(*refs, dry_run=dry_run, **options)
+    verb = "would remove" if dry_run else "removed"
+    out.data(report, [f"{verb} {r['name']} {r['version']}" for r in report["removed"]])
+
+
+@command(name="list", examples="hubcli list\nhubcli list --json")
+def list_(out: Output, offline: bool) -> None:
+    """List the installed adapters."""
+    report = api.list(offline=offline)
+    rows = [(a["name"], a["version"], a["method"], a["base"] or "-", size(a["size"])) for a in report["adapters"]]
+    out.data(report, columns(rows, ("NAME", "VERSION", "METHOD", "BASE", "SIZE")) if rows else ["no adapter is installed"])
+    for problem in report["problems"]:
+        out.warn(problem)
+
+
+@command(examples="hubcli info sentiment/bert-lora\nhubcli info hf:org/repo")
+@click.argument("ref")
+def info(out: Output, ref: str, offline: bool) -> None:
+    """Show what is known about one adapter: releases, base, files, metrics, licence, where it comes from."""
+    report = api.info(ref, offline=offline)
+    out.data(report, _info_lines(report))
+    for warning in report["warnings"]:
+        out.warn(warning)
+
+
+def _info_lines(report: dict[str, Any]) -> list[str]:
+    release, base = report["release"], report["release"]["base"] or {}
+    rows = [
+        ("name", report["name"]),
+        ("description", report["description"]),
+        ("version", f"{report['version']} (of {', '.join(report['versions'])})"),
+        ("installed", ", ".join(report["installed"]) or "no"),
+        ("index", report["index"]),
+        ("method", f"{release['method']} {_pairs(release['method_config'])}"),
+        ("base", f"{base.get('id')} ({base.get('architecture')})"),
+        ("task", release["task"]),
+        ("language", ", ".join(release["language"])),
+        ("license", release["license"]),
+        ("labels", ", ".join((release["head"] or {}).get("labels", ()))),
+        ("hub", _pairs(release["hub"] or {})),
+        ("published", release["published"]),
+        ("status", release["status"] + (f": {release['status_reason']}" if release["status_reason"] else "")),
+    ]
+    rows += [("metric", _metric(m)) for m in release["metrics"]]
+    rows += [("file", f"{f['path']} {size(f['size'])} sha256:{f['sha256'][:12]}") for f in release["files"]]
+    return columns([(key, str(value)) for key, value in rows if value], ("", ""))[1:]
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _metric(metric: dict[str, Any]) -> str:
+    interval = metric.get("interval")
+    between = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    return f"{metric['name']} {metric['value']:.4f}{between} on {metric['dataset']}, {metric['split']}, n={metric.get('n')}"
+
+
+@command(examples="hubcli outdated\nhubcli outdated --json")
+@click.argument("refs", nargs=-1, metavar="[REF]...")
+def outdated(out: Output, refs: tuple[str, ...], offline: bool) -> None:
+    """List installed adapters that have a newer version in an index."""
+    report = api.outdated(*refs, offline=offline)
+    rows = [(o["name"], o["installed"], o["latest"], o["index"]) for o in report["outdated"]]
+    out.data(report, columns(rows, ("NAME", "INSTALLED", "LATEST", "INDEX")) if rows else ["everything is up to date"])
+    for skipped in report["unchecked"]:
+        out.warn(f"{skipped['name']}: {skipped['reason']}")
+
+
+@command(writes=True, examples="hubcli upgrade\nhubcli upgrade sentiment/bert-lora")
+@REFS
+@NO_WAIT
+def upgrade(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any) -> int:
+    """Install the newest versions of the installed adapters (or of these). Old versions stay until they are uninstalled."""
+    report = api.upgrade(*refs, dry_run=dry_run, progress=_progress(out), warn=out.warn, **options)
+    lines = _installed_lines(report, dry_run=dry_run) or ["everything is up to date"]
+    return _finish(out, report, lines)
+
+
+@command(writes=True, examples="hubcli verify\nhubcli verify sentiment/bert-lora --repair")
+@REFS
+@click.option("--repair", is_flag=True, help="Fetch modified and missing files again.")
+def verify(out: Output, refs: tuple[str, ...], **options: Any) -> int:
+    """Hash installed files again and compare: ok, modified, missing, extra or unverifiable (exit 4 unless all are ok)."""
+    report = api.verify(*refs, progress=_progress(out), warn=out.warn, **options)
+    lines = []
+    for adapter in report["adapters"]:
+        lines.append(f"{adapter['status']}: {adapter['name']} {adapter['version']}")
+        lines += [f"  {problem}" for problem in adapter["problems"]]
+    out.data(report, lines or ["no adapter is installed"])
+    return 0 if report["ok"] else 4
+
+
+def _progress(out: Output) -> bool:
+    """Whether to show progress; the progress bar itself shows only when stderr is a terminal."""
+    return not (out.quiet or out.json)

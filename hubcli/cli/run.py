@@ -1,0 +1,64 @@
+"""run: predictions on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hubcli import api
+from hubcli.cli.common import Output, command
+from hubcli.errors import UsageError
+
+
+@command(
+    examples="""hubcli run sentiment/bert-lora "a gripping film" "two hours I want back"
+hubcli run sentiment/bert-lora --file reviews.txt --batch-size 64 --json
+cat reviews.txt | hubcli run sentiment/bert-lora -
+hubcli run "average(a/x, b/y, weights=[0.7, 0.3])" "a gripping film"
+"""
+)
+@click.argument("expr")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--file", "file", type=click.Path(dir_okay=False, exists=True), help="Read texts from a file, one a line.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a forward pass.")
+@click.option("--device", help="cpu, cuda, cuda:1, mps; default: where the model is.")
+@click.option("--allow-base-mismatch", is_flag=True, help="Run although the base is not the one the adapter was made for.")
+def run(out: Output, expr: str, texts: tuple[str, ...], file: str | None, **options: Any) -> None:
+    """Predict with an adapter or a composition.
+
+    EXPR is a ref, or blocks of refs: stack(a/x, average(b/y, c/z, weights=[0.7, 0.3])). The newest installed version that fits
+    is used; what is not installed is installed first. Texts come as arguments, from --file, or from stdin (one a line).
+    """
+    report = api.run(expr, list(_texts(texts, file)), warn=out.warn, note=out.note, **options)
+    out.data(report, [_line(p) for p in report["predictions"]])
+
+
+def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
+    if file and texts:
+        raise UsageError("give texts as arguments or by --file, not both")
+    if texts and texts != ("-",):
+        yield from texts
+        return
+    if not file and texts != ("-",) and sys.stdin.isatty():
+        raise UsageError("no text to run on", hint='give texts as arguments, by --file, or on stdin: echo "a text" | hubcli run …')
+    name = file or "stdin"
+    data = Path(file).read_bytes() if file else sys.stdin.buffer.read()
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}, line {number}: not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})") from error
+        if text.strip():
+            yield text
+
+
+def _line(prediction: dict[str, Any]) -> str:
+    from hubcli.cli.text import clean
+
+    if "label" in prediction:
+        return f"{clean(prediction['label'])}\t{prediction['score']:.4f}\t{clean(prediction['text'])}"
+    return "\t".join(clean(value) for value in prediction.values())
