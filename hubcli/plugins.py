@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,7 @@ class Failure:
     phase: str
     cause: str
     hint: str
+    reported: bool = False
 
     def __str__(self) -> str:
         return f"plugin {self.plugin} ({self.distribution} {self.version}) failed at {self.phase}: {self.cause}; {self.hint}"
@@ -101,7 +102,11 @@ class Plugins:
         if name in self.loaded:
             return self.loaded[name]
         plugin = self.found.get(name)
-        if plugin is None or name in self.disabled or any(f.plugin == name and f.phase != "discovery" for f in self.failures):
+        if (
+            plugin is None
+            or name in self.disabled
+            or any(f.plugin == name and f.phase != "discovery" for f in self.failures)
+        ):
             return None
         phase = "import"
         try:
@@ -129,6 +134,8 @@ class Plugins:
         loaded = self.load(name)
         if loaded is None:
             failure = next(f for f in reversed(self.failures) if f.plugin == name)
+            self.failures.remove(failure)
+            self.failures.append(replace(failure, reported=True))
             raise PluginError(
                 f"the plugin for method '{name}' ({plugin.distribution} {plugin.version}) can't be used",
                 cause=f"{failure.phase}: {failure.cause}",
@@ -238,7 +245,11 @@ def _register(plugin: Found, module: ModuleType) -> Loaded:
     loaded = Loaded(plugin, module)
 
     def register_method(
-        name: str, config_schema: dict[str, Any], load: str, check: str | None = None, claims: dict[str, str] | None = None
+        name: str,
+        config_schema: dict[str, Any],
+        load: str,
+        check: str | None = None,
+        claims: dict[str, str] | None = None,
     ) -> None:
         if name in loaded.methods:
             raise PluginError(f"method '{name}' is registered twice")
@@ -254,7 +265,9 @@ def _register(plugin: Found, module: ModuleType) -> Loaded:
     manager.hook.hubcli_register_hubs(register=collect(loaded.hubs))
     manager.hook.hubcli_register_index_sources(register=collect(loaded.index_sources))
     if plugin.kind == "method" and plugin.name not in loaded.methods:
-        raise PluginError(f"entry point '{plugin.name}' registers {sorted(loaded.methods) or 'no method'}, not '{plugin.name}'")
+        raise PluginError(
+            f"entry point '{plugin.name}' registers {sorted(loaded.methods) or 'no method'}, not '{plugin.name}'"
+        )
     return loaded
 
 

@@ -1,10 +1,10 @@
 """Refs: what a person types to name an adapter.
 
-    group/name            the newest version that the indexes offer
-    group/name@^1.2       a SemVer range: @1.2 means 1.2.x, @1.2.3 exactly that, ^ ~ >= < as in npm
-    index:group/name      from this index alone
-    hf:org/repo@revision  a hub repository without an index entry; revision is a branch, a tag or a commit
-    ./folder              a folder on this machine (also /abs, ~/x, ../x, and an existing folder given by `folder:PATH`)
+group/name            the newest version that the indexes offer
+group/name@^1.2       a SemVer range: @1.2 means 1.2.x, @1.2.3 exactly that, ^ ~ >= < as in npm
+index:group/name      from this index alone
+hf:org/repo@revision  a hub repository without an index entry; revision is a branch, a tag or a commit
+./folder              a folder on this machine (also /abs, ~/x, ../x, and an existing folder given by `folder:PATH`)
 """
 
 from __future__ import annotations

@@ -19,7 +19,18 @@ PUBLIC_TO_PLUGINS = {"hubcli.method", "hubcli.hookspecs", "hubcli.errors", "hubc
 
 # A module may import modules of its own room and of rooms in the lists behind it, never of a room that stands above it.
 ROOMS: dict[str, list[str]] = {
-    "ground": ["errors", "_version", "paths", "discovery", "refs", "manifest", "composition", "strict_json", "schema", "progress"],
+    "ground": [
+        "errors",
+        "_version",
+        "paths",
+        "discovery",
+        "refs",
+        "manifest",
+        "composition",
+        "strict_json",
+        "schema",
+        "progress",
+    ],
     "plugins": ["hookspecs", "method", "plugins", "packaged_bases"],
     "hub side": ["http", "config", "safetensors_header", "index", "hub", "store", "resolver", "lockfile", "installer"],
     "tensor side": ["sites", "plan", "evaluate", "heads", "families", "formats", "predict", "bases", "adapted"],
@@ -54,7 +65,12 @@ def room_of(module: str) -> str:
 
 def imports(file: Path, *, top_level_only: bool = False) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    skipped = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) for n in ast.walk(node)}
+    skipped = {
+        id(n)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for n in ast.walk(node)
+    }
     if top_level_only:
         functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
         skipped |= {id(n) for function in functions for n in ast.walk(function)}
@@ -89,7 +105,11 @@ def test_arrows_point_down(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_the_core_imports_no_plugin_and_names_no_method(file: Path) -> None:
     assert not {t for t in imports(file) if t.startswith("hubcli_")}
-    constants = {n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    constants = {
+        n.value
+        for n in ast.walk(ast.parse(file.read_text()))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
     assert not constants & METHODS
 
 

@@ -25,7 +25,11 @@ BROKEN = {
     "no api": (GOOD.replace("HUBCLI_API = 1", ""), "api", "does not state HUBCLI_API"),
     "newer api": (GOOD.replace("HUBCLI_API = 1", "HUBCLI_API = 2"), "api", "API 2, this hubcli has 1: upgrade hubcli"),
     "wrong argument": (GOOD.replace("(register)", "(register, nosuch)"), "register", "nosuch"),
-    "unknown hook": (GOOD + "@hookimpl\ndef hubcli_register_method(register): ...\n", "register", "hubcli_register_method"),
+    "unknown hook": (
+        GOOD + "@hookimpl\ndef hubcli_register_method(register): ...\n",
+        "register",
+        "hubcli_register_method",
+    ),
     "other name": (GOOD.replace('"NAME"', '"other"'), "register", "registers ['other'], not"),
     "raises": (GOOD + "    raise ValueError('boom')\n", "register", "boom"),
     "registers twice": (GOOD + "    register('NAME', {}, load='a:b')\n", "register", "registered twice"),
@@ -105,7 +109,9 @@ def test_unknown_method_suggests(site: Path) -> None:
 
 
 def test_a_hook_that_raises_or_prints_stays_inside(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = "from hubcli.hookspecs import hookimpl\nHUBCLI_API = 1\n@hookimpl\ndef hubcli_find_base_model(model_id):\n    "
+    code = (
+        "from hubcli.hookspecs import hookimpl\nHUBCLI_API = 1\n@hookimpl\ndef hubcli_find_base_model(model_id):\n    "
+    )
     make_plugin(site, "base-a", code + "raise RuntimeError('boom')", "a")
     make_plugin(site, "base-b", code + "print('noise'); return '/x/' + model_id", "b")
     plugins = Plugins([str(site)])

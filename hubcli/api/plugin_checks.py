@@ -9,7 +9,9 @@ from typing import Any
 
 from hubcli.discovery import Found
 from hubcli.errors import NotFoundError
-from hubcli.plugins import DOCTOR, Failure, plugins
+from hubcli.plugins import Failure, plugins
+
+MEND = "reinstall or upgrade its package, or switch it off with HUBCLI_DISABLE_PLUGINS={}"
 
 # What the child runs: load one plugin (and the class of a method), print the failure as JSON on the last line of stdout.
 _CHILD = """
@@ -26,9 +28,8 @@ print(json.dumps([dataclasses.asdict(f) for f in found.failures if f.plugin == n
 """
 
 
-def plugins_list(*, offline: bool = False) -> dict[str, Any]:
+def plugins_list() -> dict[str, Any]:
     """All plugins as their packages declare them (schemas/cli/plugins-list)."""
-    del offline  # nothing here ever reaches a network
     known = plugins()
     rows = [
         {"name": p.name, "kind": p.kind, **_package(p), "module": p.module, "disabled": p.name in known.disabled}
@@ -37,30 +38,33 @@ def plugins_list(*, offline: bool = False) -> dict[str, Any]:
     return {"plugins": rows}
 
 
-def plugins_info(name: str, *, offline: bool = False) -> dict[str, Any]:
+def plugins_info(name: str) -> dict[str, Any]:
     """One plugin, loaded (schemas/cli/plugins-info).
 
     Raises:
         NotFoundError: no such plugin; names close ones.
         PluginError: it can't be loaded.
     """
-    del offline
     plugin = _found(name)
     document = {"name": plugin.name, "kind": plugin.kind, "module": plugin.module, **_package(plugin)}
     if plugin.kind != "method":
         return {**document, "class": None, "claims": None, "config_keys": []}
     method = plugins().method(name)
     claims = ", ".join(f"{key} {value}" for key, value in method.claims.items())
-    return {**document, "class": method.load, "claims": claims or None, "config_keys": sorted(method.config_schema.get("properties", ()))}
+    return {
+        **document,
+        "class": method.load,
+        "claims": claims or None,
+        "config_keys": sorted(method.config_schema.get("properties", ())),
+    }
 
 
-def plugins_doctor(*names: str, timeout: float = 120, offline: bool = False) -> dict[str, Any]:
+def plugins_doctor(*names: str, timeout: float = 120) -> dict[str, Any]:
     """Load each plugin in a process of its own, at most `timeout` seconds each (schemas/cli/plugins-doctor).
 
     Raises:
         NotFoundError: no plugin of that name.
     """
-    del offline
     known = plugins()
     wanted = [_found(name) for name in names] or [p for _, p in sorted(known.found.items())]
     losers = [f for f in known.failures if f.phase == "discovery" and (not names or f.plugin in names)]
@@ -71,12 +75,14 @@ def plugins_doctor(*names: str, timeout: float = 120, offline: bool = False) -> 
 
 def _row(name: str, distribution: str, version: str, failure: Failure | None) -> dict[str, Any]:
     reason = {key: getattr(failure, key) if failure else None for key in ("phase", "cause", "hint")}
+    if failure and failure.phase != "discovery":
+        reason["hint"] = MEND.format(name)
     return {"name": name, "distribution": distribution, "version": version, "ok": failure is None, **reason}
 
 
 def _try(plugin: Found, timeout: float) -> Failure | None:
     def fail(cause: str) -> Failure:
-        return Failure(plugin.name, plugin.distribution, plugin.version, "import", cause, DOCTOR.format(plugin.name))
+        return Failure(plugin.name, plugin.distribution, plugin.version, "import", cause, "")
 
     # the child must see the plugins this process sees, also where sys.path was changed by hand
     preamble = f"import sys; sys.path[:] = {sys.path!r}\n"

@@ -48,9 +48,13 @@ hubcli install sentiment/bert-lora --save""",
 )
 @SOME_REFS
 @click.option("--save", is_flag=True, help="Also write the ref into adapters.toml.")
-@click.option("--locked", is_flag=True, help="Take exactly what adapters.lock pins; fail (exit 5) if it is missing or stale.")
+@click.option(
+    "--locked", is_flag=True, help="Take exactly what adapters.lock pins; fail (exit 5) if it is missing or stale."
+)
 @NO_WAIT
-@click.option("--allow-base-mismatch", is_flag=True, help="Install although the files name another base than the index.")
+@click.option(
+    "--allow-base-mismatch", is_flag=True, help="Install although the files name another base than the index."
+)
 def install(out: Output, refs: tuple[str, ...], **options: Any) -> int:
     """Fetch, verify and store adapters.
 
@@ -61,7 +65,11 @@ def install(out: Output, refs: tuple[str, ...], **options: Any) -> int:
     return _finish(out, report, _installed_lines(report, dry_run=options["dry_run"]))
 
 
-@command(writes=True, examples="hubcli uninstall sentiment/bert-lora\nhubcli uninstall sentiment/bert-lora@1.0.0")
+@command(
+    writes=True,
+    network=False,
+    examples="hubcli uninstall sentiment/bert-lora\nhubcli uninstall sentiment/bert-lora@1.0.0",
+)
 @SOME_REFS
 @NO_WAIT
 def uninstall(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any) -> None:
@@ -71,12 +79,14 @@ def uninstall(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any)
     out.data(report, [f"{verb} {r['name']} {r['version']}" for r in report["removed"]])
 
 
-@command(name="list", examples="hubcli list\nhubcli list --json")
-def list_(out: Output, offline: bool) -> None:
+@command(network=False, name="list", examples="hubcli list\nhubcli list --json")
+def list_(out: Output) -> None:
     """List the installed adapters."""
-    report = api.list(offline=offline)
+    report = api.list()
     rows = [(a["name"], a["version"], a["method"], a["base"] or "-", size(a["size"])) for a in report["adapters"]]
-    out.data(report, columns(rows, ("NAME", "VERSION", "METHOD", "BASE", "SIZE")) if rows else ["no adapter is installed"])
+    out.data(
+        report, columns(rows, ("NAME", "VERSION", "METHOD", "BASE", "SIZE")) if rows else ["no adapter is installed"]
+    )
     for problem in report["problems"]:
         out.warn(problem)
 

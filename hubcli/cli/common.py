@@ -40,12 +40,20 @@ class Output:
         click.echo(f"warning: {clean(text)}", err=True)
 
 
-def command(*, writes: bool = False, examples: str = "", **settings: Any) -> Callable[[Function], click.Command]:
-    """A Click command with the shared options. The callback gets `out: Output`, `offline: bool` and, if it writes, `dry_run`."""
+def command(
+    *, writes: bool = False, network: bool = True, examples: str = "", **settings: Any
+) -> Callable[[Function], click.Command]:
+    """A Click command with the shared options.
+
+    The callback gets `out: Output`; `dry_run` where it writes; `offline` where it may use the network (the option stands on
+    every command: one that never uses the network keeps its promise without being told).
+    """
 
     def decorate(function: Function) -> click.Command:
         @functools.wraps(function)
-        def callback(*, json: bool, quiet: bool, **arguments: Any) -> Any:
+        def callback(*, json: bool, quiet: bool, offline: bool, **arguments: Any) -> Any:
+            if network:
+                arguments["offline"] = offline
             return function(out=Output(json, quiet), **arguments)
 
         wrapped: Function = callback
@@ -54,7 +62,9 @@ def command(*, writes: bool = False, examples: str = "", **settings: Any) -> Cal
         wrapped = click.option("--offline", is_flag=True, help="Use no network (also HUBCLI_OFFLINE=1).")(wrapped)
         wrapped = click.option("--quiet", "-q", is_flag=True, help="Print the answer and errors only.")(wrapped)
         wrapped = click.option("--json", is_flag=True, help="Print JSON on stdout, and nothing else there.")(wrapped)
-        epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()) if examples else None
+        epilog = (
+            "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()) if examples else None
+        )
         return click.command(epilog=epilog, **settings)(wrapped)
 
     return decorate

@@ -20,19 +20,27 @@ def index() -> None:
 def list_(out: Output, offline: bool) -> None:
     """List the indexes in the order in which they are asked."""
     report = api.index_list(offline=offline)
-    rows = [(i["name"], i["url"], ", ".join(i["scopes"]) or "*", str(i["entries"] if i["entries"] is not None else "-")) for i in report["indexes"]]
+    rows = [
+        (i["name"], i["url"], ", ".join(i["scopes"]) or "*", str(i["entries"] if i["entries"] is not None else "-"))
+        for i in report["indexes"]
+    ]
     out.data(report, columns(rows, ("NAME", "URL", "SCOPES", "ENTRIES")))
 
 
 @command(
     writes=True,
+    network=False,
     examples="""hubcli index add acme https://adapters.acme.example/index --token-env ACME_TOKEN --scope 'acme/*'
 hubcli index add local ./our-index""",
 )
 @click.argument("name")
 @click.argument("url")
-@click.option("--token-env", metavar="VAR", help="Environment variable that holds the token for this index, and for it alone.")
-@click.option("--scope", "scopes", multiple=True, metavar="PATTERN", help="Names that come from this index alone, e.g. 'acme/*'.")
+@click.option(
+    "--token-env", metavar="VAR", help="Environment variable that holds the token for this index, and for it alone."
+)
+@click.option(
+    "--scope", "scopes", multiple=True, metavar="PATTERN", help="Names that come from this index alone, e.g. 'acme/*'."
+)
 @click.option("--last", is_flag=True, help="Ask this index after the others (default: before them).")
 def add(out: Output, name: str, url: str, **options: Any) -> None:
     """Add an index: a folder, or a static site at an http(s) URL."""
@@ -40,7 +48,7 @@ def add(out: Output, name: str, url: str, **options: Any) -> None:
     out.data(report, [f"{'would add' if options['dry_run'] else 'added'} index {name}: {url}"])
 
 
-@command(writes=True, examples="hubcli index remove acme")
+@command(writes=True, network=False, examples="hubcli index remove acme")
 @click.argument("name")
 def remove(out: Output, name: str, **options: Any) -> None:
     """Forget an index. What was installed from it stays."""
@@ -53,28 +61,48 @@ def remove(out: Output, name: str, **options: Any) -> None:
 def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
     """Ask each index whether it has changed, and fetch what is new."""
     report = api.index_update(*names, warn=out.warn, **options)
-    out.data(report, [f"{i['name']}: {'new snapshot' if i['changed'] else 'up to date'} ({i['entries']} entries)" for i in report["indexes"]])
+    out.data(
+        report,
+        [
+            f"{i['name']}: {'new snapshot' if i['changed'] else 'up to date'} ({i['entries']} entries)"
+            for i in report["indexes"]
+        ],
+    )
 
 
-@command(examples="hubcli index check ./registry-index")
+@command(network=False, examples="hubcli index check ./registry-index")
 @click.argument("folder", type=click.Path(file_okay=False, exists=True))
-def check(out: Output, folder: str, offline: bool) -> int:
+def check(out: Output, folder: str) -> int:
     """Check an index folder: every fault of every entry, with file, field, expected and found (exit 4 if there is one)."""
-    report = api.index_check(folder, offline=offline)
-    lines = [f"{f['file']}: {f['field']}: expected {f['expected']}, found {f['found']} ({f['id']})" for f in report["faults"]]
+    report = api.index_check(folder)
+    lines = [
+        f"{f['file']}: {f['field']}: expected {f['expected']}, found {f['found']} ({f['id']})" for f in report["faults"]
+    ]
     out.data(report, [*lines, f"{report['entries']} entries, {len(lines)} faults"])
     return 0 if report["ok"] else 4
 
 
-@command(writes=True, examples="hubcli index build ./registry-index --out ./site\nhubcli index build ./registry-index --out ./site --hub-endpoint https://hub.acme.example")
+@command(
+    writes=True,
+    network=False,
+    examples="""hubcli index build ./registry-index --out ./site
+hubcli index build ./registry-index --out ./site --hub-endpoint https://hub.acme.example""",
+)
 @click.argument("folder", type=click.Path(file_okay=False, exists=True))
-@click.option("--out", "target", required=True, type=click.Path(file_okay=False), help="Folder to write the static site to.")
+@click.option(
+    "--out", "target", required=True, type=click.Path(file_okay=False), help="Folder to write the static site to."
+)
 @click.option("--hub-endpoint", help="The hub that the entries' repositories live on.")
 @click.option("--name", help="The index's name, for people; default: the folder's.")
 def build(out: Output, folder: str, target: str, **options: Any) -> None:
-    """Build a static site from an index folder: index.json, entries.jsonl.gz and the files. The same input gives the same bytes."""
+    """Build a static site from an index folder: index.json, entries.jsonl.gz and the files; same input, same bytes."""
     report = api.index_build(folder, target, **options)
-    out.data(report, [f"{'would write' if options['dry_run'] else 'wrote'} {target}: {report['entries']} entries, snapshot {report['snapshot'][:12]}"])
+    out.data(
+        report,
+        [
+            f"{'would write' if options['dry_run'] else 'wrote'} {target}: {report['entries']} entries, snapshot {report['snapshot'][:12]}"
+        ],
+    )
 
 
 for _command in (list_, add, remove, update, check, build):

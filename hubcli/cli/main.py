@@ -97,7 +97,9 @@ def run(argv: Sequence[str]) -> int:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = _report("E_INTERRUPTED", "interrupted; nothing was left half done", None, "run the same command again", as_json)
+        code = _report(
+            "E_INTERRUPTED", "interrupted; nothing was left half done", None, "run the same command again", as_json
+        )
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
         code = _usage(error, as_json)
@@ -130,7 +132,9 @@ def _failure(error: Exception, as_json: bool) -> int:
     import traceback
 
     traceback.print_exc()
-    return _report("E_BUG", f"{type(error).__name__}: {error}", None, "this is a bug in hubcli: please report it", as_json)
+    return _report(
+        "E_BUG", f"{type(error).__name__}: {error}", None, "this is a bug in hubcli: please report it", as_json
+    )
 
 
 def _known(error: Exception) -> HubcliError | None:
@@ -139,7 +143,14 @@ def _known(error: Exception) -> HubcliError | None:
 
     from hubcli.errors import DiskError
 
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EDQUOT,
+        errno.EFBIG,
+    ):
         return DiskError(f"can't write {error.filename or 'a file'}", cause=error.strerror)
     return None
 
@@ -156,7 +167,12 @@ def _report(
     if as_json:
         import json
 
-        error = {"id": id, "message": clean(message), "cause": clean(cause or "") or None, "hint": clean(hint or "") or None}
+        error = {
+            "id": id,
+            "message": clean(message),
+            "cause": clean(cause or "") or None,
+            "hint": clean(hint or "") or None,
+        }
         click.echo(json.dumps({**(report or {}), "error": error}, indent=2, ensure_ascii=False))
         return code
     click.echo(f"error: {clean(message)}", err=True)
@@ -173,4 +189,6 @@ def _plugin_warnings() -> None:
     if module is None or module.plugins.cache_info().currsize == 0:
         return
     for failure in module.plugins().failures:
+        if failure.reported:
+            continue
         click.echo(f"warning: {clean(str(failure))}", err=True)

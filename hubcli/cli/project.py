@@ -11,7 +11,11 @@ from hubcli.cli.adapters import NO_WAIT, _finish, _installed_lines, _progress
 from hubcli.cli.common import Output, command
 
 PROJECT = click.option(
-    "--project", type=click.Path(file_okay=False, exists=True), default=".", show_default=True, help="Folder of adapters.toml."
+    "--project",
+    type=click.Path(file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    help="Folder of adapters.toml.",
 )
 
 

@@ -23,10 +23,14 @@ hubcli run "average(a/x, b/y, weights=[0.7, 0.3])" "a gripping film"
 )
 @click.argument("expr")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--file", "file", type=click.Path(dir_okay=False, exists=True), help="Read texts from a file, one a line.")
+@click.option(
+    "--file", "file", type=click.Path(dir_okay=False, exists=True), help="Read texts from a file, one a line."
+)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a forward pass.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps; default: where the model is.")
-@click.option("--allow-base-mismatch", is_flag=True, help="Run although the base is not the one the adapter was made for.")
+@click.option(
+    "--allow-base-mismatch", is_flag=True, help="Run although the base is not the one the adapter was made for."
+)
 def run(out: Output, expr: str, texts: tuple[str, ...], file: str | None, **options: Any) -> None:
     """Predict with an adapter or a composition.
 
@@ -44,14 +48,18 @@ def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
         yield from texts
         return
     if not file and texts != ("-",) and sys.stdin.isatty():
-        raise UsageError("no text to run on", hint='give texts as arguments, by --file, or on stdin: echo "a text" | hubcli run …')
+        raise UsageError(
+            "no text to run on", hint='give texts as arguments, by --file, or on stdin: echo "a text" | hubcli run …'
+        )
     name = file or "stdin"
     data = Path(file).read_bytes() if file else sys.stdin.buffer.read()
     for number, line in enumerate(data.splitlines(), 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UsageError(f"{name}, line {number}: not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})") from error
+            raise UsageError(
+                f"{name}, line {number}: not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})"
+            ) from error
         if text.strip():
             yield text
 

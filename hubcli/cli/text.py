@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 
-
 def clean(text: object) -> str:
     """`text` on one line, without control characters, bidi overrides and other format characters (categories C*)."""
     whole = str(text)

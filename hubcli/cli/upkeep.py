@@ -14,26 +14,30 @@ def cache() -> None:
     """Show or prune the store."""
 
 
-@command(name="dir", examples='cd "$(hubcli cache dir)"')
-def dir_(out: Output, offline: bool) -> None:
+@command(network=False, name="dir", examples='cd "$(hubcli cache dir)"')
+def dir_(out: Output) -> None:
     """Print the folder that holds the store."""
-    report = api.cache_dir(offline=offline)
+    report = api.cache_dir()
     out.data(report, [report["path"]])
 
 
-@command(name="size", examples="hubcli cache size")
-def size_(out: Output, offline: bool) -> None:
+@command(network=False, name="size", examples="hubcli cache size")
+def size_(out: Output) -> None:
     """Print how much the store holds, and how much of it nothing uses."""
-    report = api.cache_size(offline=offline)
-    out.data(report, [f"{size(report['bytes'])} in {report['blobs']} files, {size(report['unused_bytes'])} of it unused"])
+    report = api.cache_size()
+    out.data(
+        report, [f"{size(report['bytes'])} in {report['blobs']} files, {size(report['unused_bytes'])} of it unused"]
+    )
 
 
-@command(writes=True, examples="hubcli cache prune --dry-run\nhubcli cache prune")
+@command(network=False, writes=True, examples="hubcli cache prune --dry-run\nhubcli cache prune")
 @click.option("--no-wait", is_flag=True, help="Fail at once (exit 8) when another process holds the store.")
-def prune(out: Output, dry_run: bool, no_wait: bool, offline: bool) -> None:
+def prune(out: Output, dry_run: bool, no_wait: bool) -> None:
     """Remove files that no installed adapter uses."""
-    report = api.cache_prune(dry_run=dry_run, no_wait=no_wait, offline=offline)
-    out.data(report, [f"{'would remove' if dry_run else 'removed'} {len(report['removed'])} files, {size(report['bytes'])}"])
+    report = api.cache_prune(dry_run=dry_run, no_wait=no_wait)
+    out.data(
+        report, [f"{'would remove' if dry_run else 'removed'} {len(report['removed'])} files, {size(report['bytes'])}"]
+    )
 
 
 for _command in (dir_, size_, prune):
@@ -45,14 +49,20 @@ for _command in (dir_, size_, prune):
 def doctor(out: Output, fix: bool, dry_run: bool, offline: bool) -> int:
     """Check this installation: store, indexes, plugins, leftovers (exit 1 on any finding)."""
     report = api.doctor(fix=fix and not dry_run, offline=offline)
-    lines = [f"{'ok' if c['ok'] else 'fixed' if c['fixed'] else 'problem'}: {c['name']}: {c['detail']}" for c in report["checks"]]
+    lines = [
+        f"{'ok' if c['ok'] else 'fixed' if c['fixed'] else 'problem'}: {c['name']}: {c['detail']}"
+        for c in report["checks"]
+    ]
     out.data(report, lines)
     return 0 if report["ok"] else 1
 
 
-@command(examples='eval "$(hubcli completion bash)"\nhubcli completion fish > ~/.config/fish/completions/hubcli.fish')
+@command(
+    network=False,
+    examples='eval "$(hubcli completion bash)"\nhubcli completion fish > ~/.config/fish/completions/hubcli.fish',
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(out: Output, shell: str, offline: bool) -> None:
+def completion(out: Output, shell: str) -> None:
     """Print a shell completion script."""
     from click.shell_completion import get_completion_class
 
