@@ -1,0 +1,245 @@
+"""From a ref to one release: the first index that has the name wins, then the newest version that is allowed.
+
+No solver: each name alone. Yanked releases are taken only by an exact version, or where they are installed
+already, with a warning; quarantined ones never.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from hubcli.config import Config, no_index
+from hubcli.errors import NotFoundError, UsageError, YankedError
+from hubcli.index.view import Hit
+from hubcli.manifest import Entry, Release, Resolved
+from hubcli.refs import Ref
+from hubcli.schema import Fault
+from hubcli.versions import Range, in_order
+
+
+class Index(Protocol):
+    """What the resolver asks of an index; `hubcli.index.catalog.Catalog` is one."""
+
+    name: str
+
+    @property
+    def snapshot_sha256(self) -> str:
+        """The identity of the state that answers."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The hub that the index names for its files."""
+
+    @property
+    def file_roots(self) -> tuple[str, ...]:
+        """Folders or URLs that hold files by sha256."""
+
+    def serves(self, name: str) -> bool:
+        """Is it asked for this name?"""
+
+    def pins(self, name: str) -> bool:
+        """Is no index without a scope asked for this name?"""
+
+    def has(self, name: str) -> bool:
+        """Does it have this name?"""
+
+    def lookup(self, name: str) -> bytes | None:
+        """The bytes of a checked entry."""
+
+    def names_like(self, name: str, limit: int = 3) -> list[str]:
+        """Names close to this one."""
+
+    def search(self, query: str, *, limit: int, **filters: str | None) -> list[Hit]:
+        """Ranked hits."""
+
+    def faults(self) -> list[tuple[str, Fault]]:
+        """(name, fault) of entries that were refused."""
+
+
+class Resolver:
+    """Resolution and search over indexes in their order. Indexes that are not needed are not opened."""
+
+    def __init__(self, indexes: Iterable[Index]):
+        self.indexes: Sequence[Index] = tuple(indexes)
+
+    @classmethod
+    def from_config(cls, config: Config, *, refresh: bool = False) -> Resolver:
+        """Over the configured indexes; `refresh` asks remote ones for news (install, upgrade, outdated, lock)."""
+        from hubcli.index.catalog import open_catalogs
+
+        return cls(open_catalogs(config.indexes, refresh=refresh, offline=config.offline, tokens=config.tokens()))
+
+    def entry(self, ref: Ref) -> tuple[Index, Entry, str]:
+        """The entry that a ref names: (index, entry, sha256 of its bytes).
+
+        Raises:
+            NotFoundError: no index has the name, with close names; or no index is called as the ref says.
+            EntryError: the first index that has the name has a faulty entry: no other index is asked.
+            NetworkError: an index that has to be asked does not answer: no other index is asked.
+        """
+        asked = self._asked(ref)
+        for index in asked:
+            raw = index.lookup(ref.name)
+            if raw is not None:
+                return index, Entry.from_json(json.loads(raw)), hashlib.sha256(raw).hexdigest()
+        raise self._unknown_name(ref, asked)
+
+    def resolve(self, ref: Ref, *, installed: Collection[str] | None = None) -> Resolved:
+        """The release that an index ref stands for.
+
+        Args:
+            ref: a ref of kind "index".
+            installed: versions in the store; the newest of these that fits is taken before any other.
+
+        Raises:
+            NotFoundError: no such name or version; says what there is.
+            YankedError: E_QUARANTINED, or E_YANKED where all versions that fit are withdrawn.
+            EntryError, NetworkError: as `entry`.
+        """
+        if ref.kind != "index":
+            raise UsageError(f"'{ref}' is no index ref")
+        index, entry, entry_sha256 = self.entry(ref)
+        release = choose(ref, entry, installed or ())
+        return Resolved(
+            name=entry.name,
+            version=release.version,
+            requested=str(ref),
+            release=release,
+            index=index.name,
+            kind=entry.kind,
+            description=entry.description,
+            entry_sha256=entry_sha256,
+            snapshot_sha256=index.snapshot_sha256,
+            endpoint=index.endpoint,
+            file_roots=index.file_roots,
+            warnings=warnings_of(entry.name, release),
+        )
+
+    def review(self, resolved: Resolved) -> Resolved:
+        """A locked or installed release with today's status from its index: warnings when yanked or deprecated.
+
+        Where its index is not configured, or has it no more, it is returned with a warning.
+
+        Raises:
+            YankedError: E_QUARANTINED.
+        """
+        index = next((index for index in self.indexes if index.name == resolved.index), None)
+        raw = index.lookup(resolved.name) if index else None
+        entry = Entry.from_json(json.loads(raw)) if raw else None
+        now = next((r for r in entry.releases if r.version == resolved.version), None) if entry else None
+        label = f"{resolved.name} {resolved.version}"
+        if index is None or now is None:
+            gone = f"index '{resolved.index}' " + ("is not configured" if index is None else "has it no more")
+            return replace(resolved, warnings=(*resolved.warnings, f"{label}: its status is unknown: {gone}"))
+        refuse_quarantined(resolved.name, now)
+        warnings = tuple(dict.fromkeys((*resolved.warnings, *warnings_of(resolved.name, now))))
+        return replace(resolved, warnings=warnings, endpoint=index.endpoint, file_roots=index.file_roots)
+
+    def search(self, query: str = "", *, limit: int = 20, **filters: str | None) -> list[Hit]:
+        """Ranked hits over all indexes; a name counts where resolution would find it.
+
+        Filters: `task`, `method`, `base`, `language`, `license`.
+        """
+        hits: list[Hit] = []
+        for number, index in enumerate(self.indexes):
+            for hit in index.search(query, limit=limit, **filters):
+                before = [other for other in self._serving(hit.name) if other in self.indexes[:number]]
+                if index in self._serving(hit.name) and not any(other.has(hit.name) for other in before):
+                    hits.append(hit)
+        return sorted(hits, key=lambda hit: (-hit.score, hit.name))[:limit]
+
+    def faults(self) -> list[str]:
+        """Entries that were refused, one line a fault: index, file, field, expected, found."""
+        return [
+            f"{index.name}: {ascii(name)[1:-1]}.json: {fault}"
+            for index in self.indexes
+            for name, fault in index.faults()
+        ]
+
+    def _serving(self, name: str) -> list[Index]:
+        """The indexes that may answer for a name: those whose scopes pin it, else those without scopes."""
+        serving = [index for index in self.indexes if index.serves(name)]
+        return [index for index in serving if index.pins(name)] or serving
+
+    def _asked(self, ref: Ref) -> list[Index]:
+        if ref.index is None:
+            return self._serving(ref.name)
+        pinned = [index for index in self.indexes if index.name == ref.index]
+        if not pinned:
+            raise no_index(ref.index, [index.name for index in self.indexes])
+        return pinned
+
+    def _unknown_name(self, ref: Ref, asked: list[Index]) -> NotFoundError:
+        close = list(dict.fromkeys(name for index in asked for name in index.names_like(ref.name)))[:3]
+        where = ", ".join(index.name for index in asked) or "none"
+        hint = "search for it: hubcli search WORDS"
+        if close:
+            hint = "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
+        return NotFoundError(f"no adapter is called '{ref.name}' (indexes asked: {where})", hint=hint)
+
+
+def choose(ref: Ref, entry: Entry, installed: Collection[str] = ()) -> Release:
+    """The release of an entry that a ref stands for; see `Resolver.resolve`."""
+    wanted = Range(ref.spec)
+    fits = {r.version: r for r in entry.releases if wanted.allows(r.version)}
+    if not fits:
+        raise _no_version(ref, entry)
+    usable = {v: r for v, r in fits.items() if r.status != "quarantined"}
+    if not usable:
+        refuse_quarantined(entry.name, fits[in_order(fits)[-1]])
+    kept = {v: r for v, r in usable.items() if v in installed}
+    offered = {v: r for v, r in usable.items() if r.yanked is None or wanted.exact is not None}
+    candidates = kept or offered
+    if not candidates:
+        raise _all_yanked(ref, usable[in_order(usable)[-1]])
+    return candidates[in_order(candidates)[-1]]
+
+
+def warnings_of(name: str, release: Release) -> tuple[str, ...]:
+    """What a person should know before using a release: yanked, deprecated or archived, each with its reason."""
+    found = []
+    label = f"{name} {release.version}"
+    if release.yanked:
+        instead = f"; use {release.yanked.replacement} instead" if release.yanked.replacement else ""
+        found.append(f"{label} was yanked on {release.yanked.date[:10]}: {release.yanked.reason}{instead}")
+    if release.status in ("deprecated", "archived"):
+        found.append(f"{label} is {release.status}" + (f": {release.status_reason}" if release.status_reason else ""))
+    return tuple(found)
+
+
+def refuse_quarantined(name: str, release: Release) -> None:
+    """Stop at a release that its index has quarantined.
+
+    Raises:
+        YankedError: E_QUARANTINED.
+    """
+    if release.status == "quarantined":
+        reason = release.status_reason or "no reason given"
+        hint = "there is no way around it: ask the people who keep the index"
+        raise YankedError(f"{name} {release.version} is quarantined: {reason}", hint=hint, id="E_QUARANTINED")
+
+
+def to_json(hits: Iterable[Hit]) -> dict[str, Any]:
+    """The JSON document of `search`."""
+    keys = ("name", "version", "method", "task", "base", "description", "score")
+    return {"hits": [{key: getattr(hit, key) for key in keys} for hit in hits]}
+
+
+def _no_version(ref: Ref, entry: Entry) -> NotFoundError:
+    ordered = in_order(release.version for release in entry.releases)
+    there_are = ", ".join(reversed(ordered[-8:])) + (", …" if len(ordered) > 8 else "")
+    wanted = f"@{ref.spec}" if ref.spec else "(a version that is no prerelease)"
+    hint = f"take one of them: hubcli install {ref.name}@{ordered[-1]}"
+    return NotFoundError(f"{ref.name} has no version {wanted} (there are: {there_are})", hint=hint)
+
+
+def _all_yanked(ref: Ref, release: Release) -> YankedError:
+    reason = release.yanked.reason if release.yanked else ""
+    hint = f"an exact version insists: {ref.name}@{release.version}"
+    if release.yanked and release.yanked.replacement:
+        hint = f"use {release.yanked.replacement}; {hint}"
+    return YankedError(f"every version of {ref} is yanked; {release.version}: {reason}", hint=hint)
