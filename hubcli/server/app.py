@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import cast
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -17,13 +16,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hubcli.errors import HubcliError, UsageError
 from hubcli.server import files, info, listing, tree
 from hubcli.server.access import Access, Caller
-from hubcli.server.faults import NotImplementedFault
+from hubcli.server.faults import HubFault, NotImplementedFault
 from hubcli.server.hub import Hub, caller_of, hub_of, repo_of
 from hubcli.server.importer import snapshot_plain
-from hubcli.server.replies import error_reply, fault_reply, http_reply
+from hubcli.server.replies import damage_reply, error_reply, fault_reply, http_reply, log, text_line
 from hubcli.server.repos import RepoStore
-
-log = logging.getLogger("hubcli.server")
 
 
 class _Types(Convertor[str]):
@@ -54,8 +51,9 @@ def create_app(folder: Path, token: str | None = None, *, page_size: int = 1000)
         raise UsageError(f"page_size: expected at least 1, found {page_size}")
     access, store = Access(token), RepoStore(Path(folder))
     for skipped in snapshot_plain(store):
-        log.warning("%s is not served as it is now: %s", skipped.path, skipped.error)
-    app = Starlette(routes=_routes(), exception_handlers={HubcliError: fault_reply, HTTPException: http_reply})
+        log.warning("not served as it is now: %s", text_line(str(skipped.error)))
+    replies = {HubFault: fault_reply, HubcliError: damage_reply, HTTPException: http_reply, Exception: damage_reply}
+    app = Starlette(routes=_routes(), exception_handlers=replies)
     app.router.redirect_slashes = False
     app.state.hub = Hub(store, access, page_size)
     return _PathAsSent(app)
@@ -69,7 +67,8 @@ class _PathAsSent:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "path": cast(bytes, scope["raw_path"]).decode("latin-1")}
+            sent = scope.get("raw_path") or quote(scope["path"]).encode()  # ASGI servers may leave it out
+            scope = {**scope, "path": sent.decode("latin-1")}
         await self.app(scope, receive, send)
 
 

@@ -125,6 +125,14 @@ class Blobs:
         """Where the bytes with this hash lie, or would lie."""
         return self.folder / sha256
 
+    def head(self, sha256: str, limit: int) -> bytes:
+        """The first `limit` bytes of a blob; IntegrityError if it is gone."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return file.read(limit)
+        except FileNotFoundError:
+            raise IntegrityError(f"blob {sha256} is missing from this hub") from None
+
     def add(self, source: Path) -> tuple[int, str, str]:
         """Take in a file. Returns size, sha256 and git's blob oid; ContentError if it changes while it is read."""
         with open_regular(source) as file:

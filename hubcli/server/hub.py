@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 from urllib.parse import unquote
@@ -19,32 +18,26 @@ from hubcli.server.repos import MAIN, Repo, RepoStore
 _CARDS = 20_000
 
 
-@dataclass(frozen=True)
 class Hub:
     """One served folder. `page_size` is the most items a page has."""
 
-    store: RepoStore
-    access: Access
-    page_size: int
+    def __init__(self, store: RepoStore, access: Access, page_size: int):
+        self.store, self.access, self.page_size = store, access, page_size
+        self._card = lru_cache(maxsize=_CARDS)(self._read_card)
 
     def card(self, commit: Commit) -> Card:
         """The card of a commit, read once."""
         wanted = (commit.files.get("README.md"), commit.files.get("adapter_config.json"))
-        return _card(self.store, *(entry.sha256 if entry else None for entry in wanted))
+        return self._card(*(entry.sha256 if entry else None for entry in wanted))
 
+    def _read_card(self, readme: str | None, config: str | None) -> Card:
+        hashes = {"README.md": readme, "adapter_config.json": config}
 
-@lru_cache(maxsize=_CARDS)
-def _card(store: RepoStore, readme: str | None, config: str | None) -> Card:
-    hashes = {"README.md": readme, "adapter_config.json": config}
+        def read(path: str, limit: int) -> bytes | None:
+            sha256 = hashes[path]
+            return self.store.blobs.head(sha256, limit) if sha256 else None
 
-    def read(path: str, limit: int) -> bytes | None:
-        sha256 = hashes[path]
-        if sha256 is None:
-            return None
-        with store.blobs.path(sha256).open("rb") as file:
-            return file.read(limit)
-
-    return read_card(read)
+        return read_card(read)
 
 
 def hub_of(request: Request) -> Hub:

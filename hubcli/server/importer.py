@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hubcli.errors import HubcliError, NotFoundError, PolicyError
-from hubcli.server.faults import BadRequestFault
+from hubcli.errors import DiskError, HubcliError, NotFoundError, PolicyError
+from hubcli.server.faults import BadRequestFault, RepoMissing
 from hubcli.server.names import check_path, check_repo_id
 from hubcli.server.objects import FileEntry, Settings, file_entry, timestamp
-from hubcli.server.repos import MAIN, STATE, Repo, RepoStore
+from hubcli.server.repos import MAIN, STATE, RepoStore
 
 # A person's tools leave these beside the files; `.private` and `.gated` are the marks of a plain repo.
 _LEFT_OUT = frozenset((".git", ".cache", ".DS_Store", STATE, ".private", ".gated"))
@@ -44,6 +45,8 @@ def import_folder(
     if not source.is_dir():
         raise NotFoundError(f"import {repo_id}: expected a folder, found {source}")
     store = RepoStore(Path(folder))
+    private = _marked(source, ".private") if private is None else private
+    gated = _marked(source, ".gated") if gated is None else gated
     files = take_in(store, source)
     now = timestamp(date)
     repo = store.create(Settings(repo_id, repo_type, now, "import", private=bool(private), gated=bool(gated)))
@@ -53,6 +56,11 @@ def import_folder(
     if tag is not None:
         repo.add_tag(tag, commit)
     return commit.id
+
+
+def _marked(source: Path, mark: str) -> bool | None:
+    # A mark only closes a repo: where there is none, the repo stays as it is, for it may have been closed otherwise.
+    return True if os.path.lexists(source / mark) else None
 
 
 def take_in(store: RepoStore, source: Path) -> dict[str, FileEntry]:
@@ -66,19 +74,33 @@ def take_in(store: RepoStore, source: Path) -> dict[str, FileEntry]:
 def walk(source: Path) -> Iterator[tuple[str, Path]]:
     """Every file below a folder: its path in the repo and the real file. PolicyError for a link that leads out."""
     root = source.resolve()
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_unreadable):
         subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
-        for name in [*names, *(sub for sub in subfolders if (Path(folder) / sub).is_symlink())]:
-            if name in _LEFT_OUT:
-                continue
-            path = Path(folder) / name
-            real = path.resolve()
-            if path.is_symlink() and (root not in real.parents or not real.is_file()):
-                raise PolicyError(
-                    f"{path}: expected a file of this folder, found a link to {real}",
-                    hint="put a copy of the file there in place of the link",
-                )
-            yield check_path(path.relative_to(root).as_posix()), real
+        links = [name for name in subfolders if (Path(folder) / name).is_symlink()]
+        for name in (*names, *links):
+            if name not in _LEFT_OUT:
+                path = Path(folder) / name
+                yield check_path(path.relative_to(root).as_posix()), _real_file(root, path)
+
+
+def _unreadable(error: OSError) -> None:
+    # os.walk would leave such a folder out, and half a repo would look like a whole one
+    raise DiskError(f"can't read {error.filename}: {error.strerror}") from error
+
+
+def _real_file(root: Path, path: Path) -> Path:
+    if not path.is_symlink():
+        return path
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        real = Path()
+    if root not in real.parents or not real.is_file():
+        raise PolicyError(
+            f"{path}: expected a file of this folder, found a link that leads elsewhere",
+            hint="put a copy of the file in place of the link",
+        )
+    return real
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,40 +116,45 @@ def snapshot_plain(store: RepoStore) -> list[Skipped]:
 
     One that can't be committed is skipped and keeps the commits it has.
     """
-    skipped = []
-    for repo_type, repo_id, path in _plain_repos(store.folder):
-        try:
-            _snapshot(store, repo_type, repo_id, path)
-        except HubcliError as error:
-            skipped.append(Skipped(path, error))
+    skipped: list[Skipped] = []
+    for top in _subfolders(store.folder, skipped):
+        for org in _subfolders(top, skipped) if top.name in ("models", "datasets") else [top]:
+            for path in _subfolders(org, skipped):
+                try:
+                    _snapshot(store, "dataset" if top.name == "datasets" else "model", path)
+                except HubcliError as error:
+                    skipped.append(Skipped(path, error))
     return skipped
 
 
-def _plain_repos(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    for top in _subfolders(folder):
-        orgs = _subfolders(top) if top.name in ("models", "datasets") else [top]
-        for org in orgs:
-            for path in _subfolders(org):
-                yield "dataset" if top.name == "datasets" else "model", f"{org.name}/{path.name}", path
+def _subfolders(folder: Path, skipped: list[Skipped]) -> list[Path]:
+    """The folders in a folder above the repos; a file there is in no repo, which its owner may not know."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        folders = [path for path in entries if path.is_dir()]
+    except OSError as error:
+        skipped.append(Skipped(folder, DiskError(f"can't read {folder}: {error.strerror}")))
+        return []
+    if stray := next((path for path in entries if path not in folders), None):
+        hint = "put it in a folder <org>/<name>/"
+        skipped.append(Skipped(stray, BadRequestFault(f"{stray}: a file outside of any repo", hint=hint)))
+    return folders
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _snapshot(store: RepoStore, repo_type: str, repo_id: str, path: Path) -> Repo:
-    check_repo_id(repo_id)
+def _snapshot(store: RepoStore, repo_type: str, path: Path) -> None:
+    repo_id = check_repo_id(f"{path.parent.name}/{path.name}")
     if path.resolve() != store.folder.resolve() / path.relative_to(store.folder):
         raise PolicyError(f"{path}: expected a folder of the served tree, found a link to {path.resolve()}")
+    private, gated = _marked(path, ".private"), _marked(path, ".gated")
+    with contextlib.suppress(RepoMissing):
+        # before anything can fail: what is served of it already must be closed all the same
+        there = store.repo(repo_type, repo_id)
+        if there.settings.origin != "plain":
+            raise BadRequestFault(
+                f"{path}: {repo_id} was imported into this hub, so its folder is not followed",
+                hint="rename the folder, or import it under this id",
+            )
+        there.change_settings(private=private, gated=gated)
     files = take_in(store, path)
-    private, gated = ((path / mark).exists() for mark in (".private", ".gated"))
-    repo = store.create(Settings(repo_id, repo_type, timestamp(), "plain", private=private, gated=gated))
-    if repo.settings.origin != "plain":
-        raise BadRequestFault(
-            f"{path}: {repo_id} was imported into this hub, so its folder is not followed",
-            hint="rename the folder, or import it under this id",
-        )
-    # A mark only closes a repo: taking it away must not open one that repo.json was told to close.
-    repo.change_settings(private=private or None, gated=gated or None)
+    repo = store.create(Settings(repo_id, repo_type, timestamp(), "plain", private=bool(private), gated=bool(gated)))
     repo.add_commit(files, title=f"Snapshot of {repo_id}", author="hub serve")
-    return repo

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hubcli.errors import HubcliError
 from hubcli.server.faults import BadRequestFault, EntryMissing, HubFault
+
+log: Final = logging.getLogger("hubcli.server")
 
 
 def error_reply(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
     """An error: JSON body, X-Error-Message, and X-Error-Code where there is one."""
-    fields = {"X-Error-Message": _header_text(message), **(headers or {})}
+    fields = {"X-Error-Message": text_line(message), **(headers or {})}
     if code:
         fields["X-Error-Code"] = code
     if status == 401:
@@ -26,12 +28,17 @@ def error_reply(status: int, message: str, *, code: str = "", headers: dict[str,
 
 
 def fault_reply(_: Request, error: Exception) -> Response:
-    """The reply for an error of the storage; a damaged repo is a 500 that says which."""
-    if isinstance(error, HubFault):
-        commit = {"X-Repo-Commit": error.commit} if isinstance(error, EntryMissing) else None
-        return error_reply(error.status, error.message, code=error.code, headers=commit)
-    message = error.message if isinstance(error, HubcliError) else "internal error"
-    return error_reply(500, message)
+    """The reply for a HubFault."""
+    assert isinstance(error, HubFault)
+    message = error.message if error.cause is None else f"{error.message}: {error.cause}"
+    commit = {"X-Repo-Commit": error.commit} if isinstance(error, EntryMissing) else None
+    return error_reply(error.status, message, code=error.code, headers=commit)
+
+
+def damage_reply(request: Request, error: Exception) -> Response:
+    """The reply for anything else. What is wrong, and where on the disk, is for this machine's log alone."""
+    log.error("%s %s: %s", request.method, text_line(request.scope["path"]), text_line(str(error)))
+    return error_reply(500, "this hub could not read what was asked for; its log says why")
 
 
 def http_reply(request: Request, error: Exception) -> Response:
@@ -41,8 +48,8 @@ def http_reply(request: Request, error: Exception) -> Response:
     return error_reply(error.status_code, message, headers=dict(error.headers or {}))
 
 
-def _header_text(message: str) -> str:
-    # what a person typed comes back in messages: nothing of it may end a header or leave ASCII
+def text_line(message: str) -> str:
+    """Text from outside as one line of ASCII: nothing of it may end a header or drive a terminal."""
     return "".join(char if char.isascii() and char.isprintable() else ascii(char)[1:-1] for char in message)[:1000]
 
 

@@ -130,13 +130,12 @@ class Repo:
         if is_commit_id(revision):
             return self.commit(revision)
         refs = self.refs()
-        if revision.startswith("refs/heads/"):
-            found = refs.branches.get(check_ref_name(revision.removeprefix("refs/heads/")))
-        elif revision.startswith("refs/tags/"):
-            found = refs.tags.get(check_ref_name(revision.removeprefix("refs/tags/")))
-        else:
-            name = check_ref_name(revision)
+        name = check_ref_name(revision.removeprefix("refs/"))
+        if name == revision:
             found = refs.branches.get(name) or refs.tags.get(name)
+        else:
+            kind, _, name = name.partition("/")
+            found = {"heads": refs.branches, "tags": refs.tags}.get(kind, {}).get(name)
         if found is None:
             raise RevisionMissing(f"{self.settings.id} has no revision {revision!r}")
         return self.commit(found)

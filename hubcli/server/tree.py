@@ -19,6 +19,7 @@ from hubcli.server.replies import cursor_of, error_reply, flag, page_reply, page
 from hubcli.server.repos import Repo
 
 MAX_BODY, MAX_FIELDS = 1 << 20, 10_000
+MAX_EXPANDED = 50  # the hub's own limit: each entry may cost a walk through the history
 
 
 def tree(request: Request) -> Response:
@@ -32,8 +33,9 @@ def tree(request: Request) -> Response:
     if not isinstance(after, str):
         raise BadRequestFault("parameter cursor: expected one of this list")
     rest = [path for path in paths if path > after]
-    size = page_size(request, hub_of(request).page_size)
-    items = _entries(repo, commit, rest[:size], expand=flag(request, "expand"))
+    expand, most = flag(request, "expand"), hub_of(request).page_size
+    size = page_size(request, min(most, MAX_EXPANDED) if expand else most)
+    items = _entries(repo, commit, rest[:size], expand=expand)
     return page_reply(request, items, rest[size - 1] if len(rest) > size else None)
 
 

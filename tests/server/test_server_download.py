@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.file_download import http_get
 
-from tests.server.conftest import FIRST, SECOND, Served
-
-WEIGHTS, TEXT = "adapter_model.safetensors", "sub/ünï cødé.txt"
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.server.served import FIRST, SECOND, WEIGHTS, Served, read_tree
 
 
 @pytest.mark.parametrize(("revision", "state"), [("main", SECOND), ("v1", FIRST), ("first", FIRST), ("second", SECOND)])
@@ -37,4 +33,43 @@ def test_a_snapshot_is_the_folder(
     served: Served, tmp_path: Path, revision: str | None, state: dict[str, bytes]
 ) -> None:
     folder = snapshot_download("acme/demo", revision=revision, endpoint=served.hub.url, cache_dir=tmp_path)
-    assert tree(Path(folder)) == state
+    assert read_tree(Path(folder)) == state
+
+
+def test_a_dataset(served: Served, tmp_path: Path) -> None:
+    folder = snapshot_download("acme/rows", repo_type="dataset", endpoint=served.hub.url, cache_dir=tmp_path)
+    assert read_tree(Path(folder)) == FIRST
+
+
+def test_the_client_finds_every_checksum_right(served: Served, tmp_path: Path) -> None:
+    snapshot_download("acme/demo", endpoint=served.hub.url, cache_dir=tmp_path)
+    checked = served.api().verify_repo_checksums("acme/demo", cache_dir=tmp_path)
+    assert (checked.checked_count, checked.mismatches, checked.missing_paths, checked.extra_paths) == (
+        len(SECOND),
+        [],
+        [],
+        [],
+    )
+
+
+def test_the_client_resumes_a_download(served: Served) -> None:
+    content, half = SECOND[WEIGHTS], 1_000_003
+    file = io.BytesIO(content[:half])
+    file.seek(half)
+    http_get(f"{served.hub.url}/acme/demo/resolve/main/{WEIGHTS}", file, resume_size=half, expected_size=len(content))
+    assert file.getvalue() == content
+    assert served.hub.log[-1].headers["range"] == f"bytes={half}-"
+
+
+def test_what_was_fetched_before_is_known_by_its_etag(served: Served, tmp_path: Path) -> None:
+    for revision in ("v1", "main"):
+        hf_hub_download("acme/demo", "README.md", revision=revision, endpoint=served.hub.url, cache_dir=tmp_path)
+    assert len(served.hub.seen("GET", "README.md")) == 1
+
+
+def test_a_missing_file_is_remembered_as_missing(served: Served, tmp_path: Path) -> None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    with pytest.raises(EntryNotFoundError):
+        hf_hub_download("acme/demo", "nope.bin", endpoint=served.hub.url, cache_dir=tmp_path)
+    assert (tmp_path / f"models--acme--demo/.no_exist/{served.second}/nope.bin").exists()
