@@ -7,7 +7,8 @@ model, `resolve` a `hubcli.manifest.Resolved`. Names are loaded when they are fi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hubcli.api.adapters import info, install, list, outdated, resolve, search, uninstall, upgrade, verify
+    from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
+    from hubcli.api.catalogue import info, outdated, search
     from hubcli.api.indexes import index_add, index_build, index_check, index_list, index_remove, index_update
     from hubcli.api.models import adapt, load_adapter, run
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from hubcli.api.upkeep import cache_dir, cache_prune, cache_size, doctor
 
 _MODULES = {
-    "adapters": ("install", "uninstall", "list", "info", "search", "outdated", "upgrade", "verify", "resolve"),
+    "adapters": ("install", "uninstall", "list", "upgrade", "verify", "resolve"),
+    "catalogue": ("info", "search", "outdated"),
     "project": ("lock", "sync"),
     "models": ("load_adapter", "adapt", "run"),
     "indexes": ("index_list", "index_add", "index_remove", "index_update", "index_check", "index_build"),

@@ -41,7 +41,9 @@ hubcli index add local ./our-index""",
 @click.option(
     "--scope", "scopes", multiple=True, metavar="PATTERN", help="Names that come from this index alone, e.g. 'acme/*'."
 )
-@click.option("--last", is_flag=True, help="Ask this index after the others (default: before them).")
+@click.option(
+    "--first", is_flag=True, help="Ask this index before the others (default: after them, before the bundled one)."
+)
 def add(out: Output, name: str, url: str, **options: Any) -> None:
     """Add an index: a folder, or a static site at an http(s) URL."""
     report = api.index_add(name, url, **options)

@@ -1,0 +1,194 @@
+"""install, uninstall, list, upgrade, verify, resolve: what changes or checks the store."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from hubcli.api import reports
+from hubcli.api.workspace import Warn, Workspace
+from hubcli.errors import HubcliError, UsageError
+from hubcli.manifest import Installed, Resolved
+from hubcli.progress import Progress, Silent, for_terminal
+from hubcli.refs import parse_ref
+
+Json = dict[str, Any]
+
+
+def resolve(ref: str, *, offline: bool | None = None, token: str | None = None) -> Resolved:
+    """The release that a ref stands for now, with the newest version allowed.
+
+    Raises:
+        RefError: the text is no ref, or it names a folder.
+        NotFoundError, YankedError, EntryError, NetworkError: as `hubcli.resolver.Resolver.resolve`.
+    """
+    return Workspace(offline=offline, token=token).resolve(parse_ref(ref))
+
+
+def install(
+    *refs: str,
+    save: bool = False,
+    locked: bool = False,
+    no_wait: bool = False,
+    dry_run: bool = False,
+    allow_base_mismatch: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    progress: bool = False,
+    keep_going: bool = False,
+    warn: Warn | None = None,
+) -> Json:
+    """Resolve, fetch, verify and store adapters (schemas/cli/install). Installed and intact already: `changed` is False.
+
+    Args:
+        save: also write the refs into the `adapters.toml` of the working folder.
+        locked: take exactly what `adapters.lock` pins for these refs.
+        keep_going: try every ref and list what failed under `failed`, with the `exit_code` of the first; otherwise the
+            first error is raised, after the refs before it were installed.
+
+    Raises:
+        UsageError: no ref.
+        LockError: `locked`, and the lock is missing, stale, or does not pin a ref.
+        HubcliError: without `keep_going`, what resolving or installing raises.
+    """
+    if not refs:
+        raise UsageError("install needs at least one ref")
+    workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True)
+    report = _Report(keep_going)
+    pins = workspace.locked(refs) if locked else {}
+    bar = for_terminal() if progress else Silent()
+    for text in refs:
+        with report.attempt(text):
+            resolved = pins[text] if locked else workspace.resolve(parse_ref(text))
+            done = workspace.install(
+                resolved, bar, dry_run=dry_run, no_wait=no_wait, allow_base_mismatch=allow_base_mismatch
+            )
+            report.add(done)
+    if save:
+        with report.attempt("adapters.toml"):
+            workspace.save([text for text in refs if text not in report.failed_refs], dry_run=dry_run)
+    return report.document
+
+
+def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False) -> Json:
+    """Remove every installed version that the refs allow (schemas/cli/uninstall). Content stays until `cache prune`.
+
+    Raises:
+        UsageError: no ref.
+        NotFoundError: nothing installed fits a ref; nothing is removed.
+        BusyError: another process holds the adapter.
+    """
+    if not refs:
+        raise UsageError("uninstall needs at least one ref")
+    workspace = Workspace()
+    rows = []
+    for item in workspace.matching(refs, broken=True):
+        name, version = workspace.identity(item)
+        with workspace.store.lock(name, no_wait=no_wait, warn=workspace.warn):
+            workspace.store.remove(item, dry_run=dry_run)
+        rows.append({"name": name, "version": version, "path": item.path})
+    return {"removed": rows}
+
+
+def list() -> Json:
+    """The installed adapters, and what is wrong with those that can't be read (schemas/cli/list)."""
+    good, broken = Workspace().store.scan()
+    problems = [f"{item.path}: {item.error.message}" for item in broken]
+    return {"adapters": [reports.listed(item) for item in good], "problems": problems}
+
+
+def upgrade(
+    *refs: str,
+    dry_run: bool = False,
+    no_wait: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    progress: bool = False,
+    warn: Warn | None = None,
+) -> Json:
+    """Install the newest versions of the installed adapters, or of these (schemas/cli/upgrade).
+
+    Every adapter is tried; what failed is listed under `failed`.
+
+    Raises:
+        NotFoundError: a ref names nothing that is installed.
+    """
+    workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True)
+    report = _Report(keep_going=True)
+    bar = for_terminal() if progress else Silent()
+    for item in workspace.newest_installed(refs):
+        with report.attempt(item.record.name):
+            latest = workspace.latest(item)
+            if latest.version != item.record.version:
+                report.add(workspace.install(latest, bar, dry_run=dry_run, no_wait=no_wait))
+    return report.document
+
+
+def verify(
+    *refs: str,
+    repair: bool = False,
+    dry_run: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    progress: bool = False,
+    warn: Warn | None = None,
+) -> Json:
+    """Hash installed files again and compare (schemas/cli/verify). `repair` fetches again what is damaged.
+
+    Raises:
+        NotFoundError: a ref names nothing that is installed.
+        HubcliError: with `repair`, what fetching raises.
+    """
+    workspace = Workspace(offline=offline, token=token, warn=warn)
+    bar = for_terminal() if progress else Silent()
+    rows = [_verified(workspace, item, repair and not dry_run, bar) for item in workspace.matching(refs, broken=True)]
+    return {"ok": all(row["status"] == "ok" for row in rows), "adapters": rows}
+
+
+def _verified(workspace: Workspace, item: Any, repair: bool, bar: Progress) -> Json:
+    name, version = workspace.identity(item)
+    files = item.record.release.files if isinstance(item, Installed) else ()
+    bar.start(f"verifying {name}", sum(f.size for f in files))
+    try:
+        found = workspace.store.verify(item, bar.advance)
+    finally:
+        bar.done()
+    repaired = False
+    if repair and not found.ok:
+        found = workspace.repair(item, bar)
+        repaired = found.ok
+    problems = [str(problem) for problem in found.problems]
+    return {"name": name, "version": version, "status": found.status, "problems": problems, "repaired": repaired}
+
+
+class _Report:
+    """The document of an install, filled ref by ref."""
+
+    def __init__(self, keep_going: bool):
+        self.keep_going = keep_going
+        self.document: Json = {"installed": [], "failed": []}
+        self.failed_refs: builtins.list[str] = []
+
+    def add(self, done: Installed) -> None:
+        """One adapter is there."""
+        self.document["installed"].append(reports.installed(done))
+
+    def attempt(self, ref: str) -> _Attempt:
+        """A block whose error is a row of `failed`."""
+        return _Attempt(self, ref)
+
+
+class _Attempt:
+    def __init__(self, report: _Report, ref: str):
+        self.report, self.ref = report, ref
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, HubcliError) or not self.report.keep_going:
+            return False
+        self.report.failed_refs.append(self.ref)
+        self.report.document["failed"].append({"ref": self.ref, "error": reports.error(error)})
+        self.report.document.setdefault("exit_code", error.exit_code)
+        return True

@@ -1,0 +1,121 @@
+"""search, info, outdated: what the indexes and the store say, changing nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubcli.api.workspace import Warn, Workspace
+from hubcli.errors import HubcliError, NotFoundError, UsageError
+from hubcli.manifest import Entry, Release
+from hubcli.refs import Ref, parse_ref
+
+Json = dict[str, Any]
+
+
+def search(
+    query: str,
+    *,
+    task: str | None = None,
+    method: str | None = None,
+    base: str | None = None,
+    language: str | None = None,
+    license: str | None = None,
+    limit: int = 10,
+    offline: bool | None = None,
+    warn: Warn | None = None,
+) -> Json:
+    """Search the indexes by words, best first (schemas/cli/search). Only snapshots on this machine are read.
+
+    Raises:
+        UsageError: a limit below 1.
+        EntryError: an index can't be read.
+    """
+    from hubcli.resolver import to_json
+
+    if limit < 1:
+        raise UsageError(f"limit: expected at least 1, found {limit}")
+    workspace = Workspace(offline=offline, warn=warn)
+    filters = {"task": task, "method": method, "base": base, "language": language, "license": license}
+    document = to_json(workspace.resolver.search(query, limit=limit, **filters))
+    for fault in workspace.resolver.faults():
+        workspace.warn(f"entry left out: {fault}")
+    return document
+
+
+def info(ref: str, *, offline: bool | None = None, token: str | None = None) -> Json:
+    """All that is known about one adapter (schemas/cli/info): the newest release the ref allows, what is installed, metrics.
+
+    Raises:
+        NotFoundError: no index has it and it is not installed.
+        UsageError: a folder.
+    """
+    workspace, parsed = Workspace(offline=offline, token=token), parse_ref(ref)
+    if parsed.kind == "folder":
+        raise UsageError(f"'{ref}' is a folder; info is about adapters of an index, a hub or the store")
+    installed = [item.record for item in workspace.store.versions(parsed.store_name)]
+    try:
+        found = _of_index(workspace, parsed) if parsed.kind == "index" else _of_hub(workspace, parsed)
+    except (NotFoundError, HubcliError) as error:
+        kept = workspace.store.find(parsed.store_name, parsed.spec)
+        if kept is None:
+            raise
+        record = kept.record
+        found = _document(record.name, record.kind, record.description, record.release, record.index, [record.version])
+        found["warnings"].append(f"from the store alone: {error.message}")
+    return {**found, "installed": [record.version for record in installed]}
+
+
+def _of_index(workspace: Workspace, ref: Ref) -> Json:
+    from hubcli.resolver import choose, warnings_of
+    from hubcli.versions import in_order
+
+    index, entry, _ = workspace.resolver.entry(ref)
+    release = choose(ref, entry)
+    document = _document(entry.name, entry.kind, entry.description, release, index.name, _versions(entry, in_order))
+    document["warnings"].extend(warnings_of(entry.name, release))
+    return document
+
+
+def _versions(entry: Entry, in_order: Any) -> list[str]:
+    return list(reversed(in_order(release.version for release in entry.releases)))
+
+
+def _of_hub(workspace: Workspace, ref: Ref) -> Json:
+    resolved = workspace.resolve(ref)
+    name, release = resolved.name, resolved.release
+    return _document(name, resolved.kind, resolved.description, release, "hf", [resolved.version])
+
+
+def _document(name: str, kind: str, description: str, release: Release, index: str, versions: list[str]) -> Json:
+    return {
+        "name": name,
+        "kind": kind,
+        "description": description,
+        "version": release.version,
+        "versions": versions,
+        "installed": [],
+        "index": index,
+        "release": release.to_json(),
+        "warnings": [],
+    }
+
+
+def outdated(*refs: str, offline: bool | None = None, token: str | None = None) -> Json:
+    """Installed adapters that have a newer version (schemas/cli/outdated); what can't be compared stands in `unchecked`.
+
+    Raises:
+        NotFoundError: a ref names nothing that is installed.
+    """
+    workspace = Workspace(offline=offline, token=token, refresh=True)
+    rows, unchecked = [], []
+    for item in workspace.newest_installed(refs):
+        record = item.record
+        try:
+            latest = workspace.latest(item)
+        except HubcliError as error:
+            unchecked.append({"name": record.name, "reason": error.message})
+            continue
+        if latest.version != record.version:
+            row = {"name": record.name, "installed": record.version, "latest": latest.version, "index": latest.index}
+            rows.append(row)
+    return {"outdated": rows, "unchecked": unchecked}

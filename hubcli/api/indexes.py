@@ -1,0 +1,134 @@
+"""index list, add, remove, update, check, build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hubcli import config as settings
+from hubcli.api.workspace import Warn, Workspace
+from hubcli.errors import HubcliError, NotFoundError
+
+Json = dict[str, Any]
+
+
+def index_list(*, offline: bool | None = None) -> Json:
+    """The indexes in the order in which they are asked (schemas/cli/index-list); counts of those read on this machine."""
+    workspace = Workspace(offline=offline)
+    catalogs = {catalog.name: catalog for catalog in workspace.resolver.indexes}
+    return {"indexes": [_row(index, catalogs[index.name]) for index in workspace.config.indexes]}
+
+
+def _row(index: settings.IndexConfig, catalog: Any) -> Json:
+    try:
+        entries, snapshot = len(catalog.view), catalog.snapshot_sha256
+    except HubcliError:
+        entries = snapshot = None
+    return {
+        "name": index.name,
+        "url": index.url,
+        "scopes": [*index.scopes],
+        "token_env": index.token_env,
+        "entries": entries,
+        "snapshot": snapshot,
+    }
+
+
+def index_add(
+    name: str,
+    url: str,
+    *,
+    token_env: str | None = None,
+    scopes: Sequence[str] = (),
+    first: bool = False,
+    dry_run: bool = False,
+) -> Json:
+    """Write an index into the user's configuration (schemas/cli/index-add).
+
+    Raises:
+        UsageError: E_CONFIG, a name, URL, scope or variable that can't be.
+        DiskError: the configuration can't be written.
+    """
+    index = settings.add_index(name, url, token_env=token_env, scopes=scopes, first=first, dry_run=dry_run)
+    return {
+        "name": index.name,
+        "url": index.url,
+        "scopes": [*index.scopes],
+        "token_env": index.token_env,
+        "config": str(settings.user_config_file()),
+    }
+
+
+def index_remove(name: str, *, dry_run: bool = False) -> Json:
+    """Take an index out of the user's configuration (schemas/cli/index-remove).
+
+    Raises:
+        NotFoundError: there is no such index.
+    """
+    settings.remove_index(name, dry_run=dry_run)
+    return {"name": name, "config": str(settings.user_config_file())}
+
+
+def index_update(*names: str, offline: bool | None = None, dry_run: bool = False, warn: Warn | None = None) -> Json:
+    """Ask each index for news and fetch what is new (schemas/cli/index-update). `dry_run` asks nothing.
+
+    Raises:
+        NotFoundError: no index of that name.
+        NetworkError: an index does not answer.
+    """
+    workspace = Workspace(offline=offline, warn=warn)
+    known = {catalog.name: catalog for catalog in workspace.resolver.indexes}
+    for name in names:
+        if name not in known:
+            raise NotFoundError(f"no index is called '{name}' (there are: {', '.join(known)})")
+    rows = []
+    for catalog in (known[name] for name in names or known):
+        changed = False if dry_run else catalog.update()
+        rows.append(
+            {
+                "name": catalog.name,
+                "changed": changed,
+                "entries": len(catalog.view),
+                "snapshot": catalog.snapshot_sha256,
+            }
+        )
+    for fault in workspace.resolver.faults():
+        workspace.warn(f"entry left out: {fault}")
+    return {"indexes": rows}
+
+
+def index_check(folder: str | Path) -> Json:
+    """Every fault of every entry of an index folder (schemas/cli/index-check).
+
+    Raises:
+        NotFoundError: no such folder.
+    """
+    from hubcli.index.check import check_folder
+
+    entries, faults = check_folder(Path(folder))
+    rows = [
+        {"id": fault.id, "file": file, "field": fault.field, "expected": fault.expected, "found": fault.found}
+        for file, fault in faults
+    ]
+    return {"ok": not rows, "entries": entries, "faults": rows}
+
+
+def index_build(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    hub_endpoint: str | None = None,
+    name: str | None = None,
+    dry_run: bool = False,
+) -> Json:
+    """Build a static site from an index folder (schemas/cli/index-build); the same input gives the same bytes.
+
+    Raises:
+        EntryError: the folder has faulty entries; nothing is written.
+        DiskError: `out` can't be written.
+    """
+    from hubcli.index.build import build_site
+
+    built = build_site(Path(folder), Path(out), name=name, endpoint=hub_endpoint, dry_run=dry_run)
+    return {"out": str(out), "entries": built.entries, "snapshot": built.snapshot_sha256, "files": built.files}

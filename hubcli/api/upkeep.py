@@ -1,0 +1,95 @@
+"""cache and doctor: what the store holds, and whether this installation is sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubcli.api.workspace import Workspace
+from hubcli.errors import HubcliError
+
+Json = dict[str, Any]
+
+
+def cache_dir() -> Json:
+    """The folder that holds the store (schemas/cli/cache-dir)."""
+    return {"path": str(Workspace().store.path)}
+
+
+def cache_size() -> Json:
+    """Bytes, blobs, and bytes of blobs that no installed adapter uses (schemas/cli/cache-size).
+
+    Raises:
+        HubcliError: a record can't be read, so nobody knows what is used.
+    """
+    store = Workspace().store
+    total, blobs = store.size()
+    unused = sum(size for _, size in store.unused_blobs(grace=0))
+    return {"path": str(store.path), "bytes": total, "blobs": blobs, "unused_bytes": unused}
+
+
+def cache_prune(*, dry_run: bool = False, no_wait: bool = False) -> Json:
+    """Remove blobs that no installed adapter uses, and what dead processes left behind (schemas/cli/cache-prune).
+
+    Raises:
+        HubcliError: a record can't be read, so nobody knows what it uses; nothing is removed.
+        BusyError: another process prunes.
+    """
+    pruned = Workspace().store.prune(dry_run=dry_run, no_wait=no_wait)
+    return {"removed": [*pruned.blobs, *pruned.leftovers], "bytes": pruned.freed}
+
+
+def doctor(*, fix: bool = False, offline: bool | None = None) -> Json:
+    """Check the home folder, the store, the indexes and the plugins (schemas/cli/doctor).
+
+    `fix` removes what dead processes left behind; what needs a person's decision is named, never touched.
+    """
+    workspace = Workspace(offline=offline)
+    checks = [_home(workspace), *_store(workspace, fix), *_indexes(workspace), *_plugins()]
+    return {"ok": all(check["ok"] or check["fixed"] for check in checks), "checks": checks}
+
+
+def _check(name: str, problem: str | None, detail: str = "", *, fixed: bool = False) -> Json:
+    return {"name": name, "ok": problem is None, "fixed": fixed, "detail": problem or detail}
+
+
+def _home(workspace: Workspace) -> Json:
+    return _check("home", workspace.home_problem(), str(workspace.home))
+
+
+def _store(workspace: Workspace, fix: bool) -> list[Json]:
+    try:
+        findings = workspace.store.doctor(fix=fix)
+    except HubcliError as error:
+        return [_check("store", error.message)]
+    rows = [_check("store", f"{f.path}: {f.what}", fixed=f.fixed) for f in findings]
+    return rows or [_check("store", None, f"{len(workspace.store.installed())} adapters, no leftovers")]
+
+
+def _indexes(workspace: Workspace) -> list[Json]:
+    rows = []
+    for catalog in workspace.resolver.indexes:
+        name = f"index {catalog.name}"
+        try:
+            faults = catalog.faults()
+            hint = (
+                f"{len(faults)} faults in its entries; the first: {faults[0][0]}.json: {faults[0][1]}"
+                if faults
+                else None
+            )
+            rows.append(_check(name, hint, f"snapshot {catalog.snapshot_sha256[:12]}"))
+        except HubcliError as error:
+            rows.append(_check(name, error.message))
+    return rows
+
+
+def _plugins() -> list[Json]:
+    from hubcli.api.plugin_checks import plugins_doctor
+
+    return [
+        _check(
+            f"plugin {p['name']}",
+            None if p["ok"] else f"{p['phase']}: {p['cause']}; {p['hint']}",
+            f"{p['distribution']} {p['version']}",
+        )
+        for p in plugins_doctor()["plugins"]
+    ]

@@ -1,0 +1,244 @@
+"""What one call works with: home folder, configuration, store, indexes and sources of bytes, each made when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hubcli.errors import NotFoundError, UsageError
+from hubcli.paths import home
+from hubcli.refs import Ref, parse_ref
+
+if TYPE_CHECKING:
+    from hubcli.config import Config
+    from hubcli.hub.sources import Sources
+    from hubcli.manifest import Installed, Resolved
+    from hubcli.progress import Progress
+    from hubcli.resolver import Resolver
+    from hubcli.store.store import Broken, Store
+    from hubcli.store.verify import Verification
+
+Warn = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """The `warn` of a caller that gave none."""
+
+
+class Workspace:
+    """The parts behind one call of the API.
+
+    Args:
+        offline: True refuses the network; None asks the environment and the configuration.
+        token: for the person's own hub (`HF_ENDPOINT`); None takes the one huggingface_hub has.
+        warn: is told, one line each, what a person must know.
+        refresh: ask remote indexes whether they have changed.
+    """
+
+    def __init__(
+        self, *, offline: bool | None = None, token: str | None = None, warn: Warn | None = None, refresh: bool = False
+    ):
+        self.token = token
+        self.warn = warn or silent
+        self.home = home()
+        self._offline = offline or None
+        self._refresh = refresh
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings that hold in this folder for this person."""
+        from hubcli.config import load_config
+
+        return load_config(offline=self._offline)
+
+    @property
+    def offline(self) -> str | None:
+        """The switch that turns the network off, or None."""
+        return self.config.offline
+
+    @cached_property
+    def store(self) -> Store:
+        """This machine's verified copies."""
+        from hubcli.store.store import Store
+
+        return Store(self.home)
+
+    @cached_property
+    def resolver(self) -> Resolver:
+        """The configured indexes, in their order."""
+        from hubcli.resolver import Resolver
+
+        return Resolver.from_config(self.config, refresh=self._refresh)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """Where bytes may come from."""
+        from hubcli.hub.sources import Sources
+
+        config = self.config
+        return Sources(config.mirrors, tokens=config.tokens(), token=self.token, offline=bool(config.offline))
+
+    # From refs to releases
+
+    def resolve(self, ref: Ref) -> Resolved:
+        """The newest release that a ref allows, its warnings told.
+
+        Raises:
+            UsageError: a folder is no release.
+            NotFoundError, YankedError, EntryError, NetworkError: as the resolver and the hub say.
+        """
+        if ref.kind == "folder":
+            raise UsageError(
+                f"'{ref}' is a folder: it is used where it lies, not installed", hint=f'hubcli run {ref} "a text"'
+            )
+        if ref.kind == "hf":
+            from hubcli.hub.repos import resolve_hub
+
+            resolved = resolve_hub(ref, tokens=self.config.tokens(), token=self.token, offline=bool(self.offline))
+        else:
+            resolved = self.resolver.resolve(ref)
+        for warning in resolved.warnings:
+            self.warn(warning)
+        return resolved
+
+    def latest(self, item: Installed) -> Resolved:
+        """What the index (or the branch or tag on the hub) that an adapter came from offers now.
+
+        Raises:
+            NotFoundError, NetworkError, EntryError, YankedError: as `resolve`.
+        """
+        record = item.record
+        if record.index == "hf":
+            return self.resolve(parse_ref(record.requested))
+        return self.resolve(Ref("index", record.name, index=record.index))
+
+    def install(
+        self,
+        resolved: Resolved,
+        progress: Progress,
+        *,
+        dry_run: bool = False,
+        no_wait: bool = False,
+        allow_base_mismatch: bool = False,
+    ) -> Installed:
+        """Install one release.
+
+        Raises:
+            HubcliError: as `hubcli.installer.install_resolved`.
+        """
+        from hubcli.installer import install_resolved
+
+        return install_resolved(
+            resolved,
+            self.store,
+            self.sources,
+            progress=progress,
+            dry_run=dry_run,
+            no_wait=no_wait,
+            allow_base_mismatch=allow_base_mismatch,
+            warn=self.warn,
+        )
+
+    def repair(self, item: Installed | Broken, progress: Progress) -> Verification:
+        """Fetch again what is damaged.
+
+        Raises:
+            HubcliError: as `hubcli.installer.repair`.
+        """
+        from hubcli.installer import repair
+
+        name, version = self.identity(item)
+        resolved = None
+        if not name.startswith("hf:"):
+            try:
+                resolved = self.resolver.resolve(Ref("index", name, version))
+            except NotFoundError as error:
+                self.warn(error.message)
+        return repair(item, self.store, self.sources, resolved, progress=progress, warn=self.warn)
+
+    def installed_or_install(self, ref: Ref, progress: Progress) -> Installed:
+        """The newest installed release that a ref allows; where there is none, it is installed.
+
+        Raises:
+            HubcliError: as `resolve` and `install`.
+        """
+        found = self.store.find(ref.store_name, ref.spec)
+        if found is not None and ref.index in (None, found.record.index):
+            return found
+        return self.install(self.resolve(ref), progress)
+
+    # What is installed
+
+    def matching(self, refs: Sequence[str], *, broken: bool = False) -> list[Installed | Broken]:
+        """All installed adapters that these refs name, or all there are; `broken` counts those in that can't be read.
+
+        Raises:
+            NotFoundError: nothing installed fits one of the refs; names close ones.
+        """
+        good, bad = self.store.scan()
+        everything: list[Installed | Broken] = [*good, *(bad if broken else ())]
+        if not refs:
+            return everything
+        found: dict[str, Installed | Broken] = {}
+        for text in refs:
+            fits = list(self._fitting(parse_ref(text), everything))
+            if not fits:
+                raise self._not_installed(text, everything)
+            found.update((item.path, item) for item in fits)
+        return list(found.values())
+
+    def newest_installed(self, refs: Sequence[str]) -> list[Installed]:
+        """The newest installed release of each name that the refs allow (of all names where none is given).
+
+        Raises:
+            NotFoundError: as `matching`.
+        """
+        from hubcli.store.matching import newest
+
+        by_name: dict[str, list[Installed]] = {}
+        for item in self.matching(refs):
+            by_name.setdefault(self.identity(item)[0], []).append(item)  # type: ignore[arg-type]
+        chosen = (newest(items, "") or items[-1] for items in by_name.values())
+        return sorted(chosen, key=lambda item: item.record.name)
+
+    @staticmethod
+    def identity(item: Installed | Broken) -> tuple[str, str]:
+        """(name, version), by the record or, where that can't be read, by the folders."""
+        record = getattr(item, "record", None)
+        return (record.name, record.version) if record else (item.name, item.version)  # type: ignore[union-attr]
+
+    def _fitting(self, ref: Ref, items: list[Installed | Broken]) -> Iterator[Installed | Broken]:
+        if ref.kind == "folder":
+            raise UsageError(f"'{ref}' is a folder; name an installed adapter", hint="'hubcli list' shows them")
+        from hubcli.versions import Range
+
+        allowed = Range(ref.spec) if ref.kind == "index" and ref.spec else None
+        for item in items:
+            name, version = self.identity(item)
+            record = getattr(item, "record", None)
+            if name != ref.store_name or (ref.index and (record is None or record.index != ref.index)):
+                continue
+            asked = parse_ref(record.requested).spec if record and ref.kind == "hf" else ""
+            by_revision = ref.kind == "hf" and (ref.spec == asked or version.startswith(ref.spec))
+            if not ref.spec or by_revision or (allowed is not None and allowed.allows(version)):
+                yield item
+
+    def _not_installed(self, text: str, items: list[Installed | Broken]) -> NotFoundError:
+        import difflib
+
+        ref = parse_ref(text)
+        versions = [version for name, version in map(self.identity, items) if name == ref.store_name]
+        if versions:
+            return NotFoundError(f"'{ref}' is not installed (installed versions: {', '.join(versions)})")
+        close = difflib.get_close_matches(ref.store_name, {self.identity(item)[0] for item in items}, 1)
+        hint = f"did you mean '{close[0]}'?" if close else "'hubcli list' shows what is installed"
+        return NotFoundError(f"'{ref}' is not installed", hint=hint)
+
+    def home_problem(self) -> str | None:
+        """Why nothing can be written under the home folder, or None."""
+        folder = self.home
+        while not folder.exists():
+            folder = folder.parent
+        return None if os.access(folder, os.W_OK) else f"{folder} is not writable"
