@@ -1,0 +1,1 @@
+"""Sources of bytes: folders, the Hugging Face cache, mirrors, and hubs."""

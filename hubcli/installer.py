@@ -1,0 +1,263 @@
+"""Installing one resolved release: check, fetch, check again, and only then let it appear."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
+from hubcli.hub.fetch import Fetcher
+from hubcli.hub.sources import Sources
+from hubcli.index.entries import safe_path
+from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
+from hubcli.progress import Progress, Silent
+from hubcli.store import content
+from hubcli.store.files import check_space, open_plain
+from hubcli.store.record import NAME as RECORD_NAME
+from hubcli.store.record import V as RECORD_V
+from hubcli.store.staging import Staging
+from hubcli.store.store import Broken, Store
+from hubcli.store.verify import Verification
+
+Warn = Callable[[str], None]
+MAX_FILES = 64
+
+
+def quiet(_: str) -> None:
+    """A `warn` that says nothing."""
+
+
+def install_resolved(
+    resolved: Resolved,
+    store: Store,
+    sources: Sources,
+    *,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+    no_wait: bool = False,
+    allow_base_mismatch: bool = False,
+    warn: Warn = quiet,
+) -> Installed:
+    """Install one release; there already and intact, nothing happens (`changed` is False).
+
+    Nothing is fetched before the plugin is known to be there and every file's path and kind is allowed; nothing appears
+    before every byte was counted, hashed and looked at. `dry_run` stops before the first byte.
+
+    Raises:
+        MethodNotFoundError, PluginError: the method's plugin is missing or broken.
+        IntegrityError: wrong bytes, a hostile path, header or document.
+        PolicyError: a format, a config key or a base that is refused.
+        NetworkError, DiskError, BusyError, NotFoundError: as they say.
+    """
+    check_plan(resolved)
+    progress = progress or Silent()
+    done = _there(resolved, store, progress)
+    if done:
+        return done
+    if dry_run:
+        return _planned(resolved, store)
+    with store.lock(resolved.name, no_wait=no_wait, warn=warn):
+        done = _there(resolved, store, progress)
+        if done:
+            return done
+        installed = _install(_Job(resolved, store, sources, progress, warn), allow_base_mismatch)
+    if installed.changed:
+        _tell_plugins(installed)
+    return installed
+
+
+def check_plan(resolved: Resolved) -> None:
+    """All that can be refused before a byte is fetched.
+
+    Raises:
+        MethodNotFoundError, PluginError, EntryError, UnsafeFormatError: see `install_resolved`.
+    """
+    release = resolved.release
+    if resolved.kind == "adapter":
+        if not release.method:
+            raise MethodNotFoundError(f"{resolved.name} {resolved.version} names no method")
+        from hubcli.plugins import plugins
+
+        plugins().method(release.method)
+    if len(release.files) > MAX_FILES:
+        raise EntryError(f"{resolved.name}: expected at most {MAX_FILES} files, found {len(release.files)}")
+    seen: set[str] = set()
+    for spec in release.files:
+        path = str(safe_path(spec.path)).lower()
+        if path in seen or path.split("/")[0] == RECORD_NAME:
+            raise EntryError(f"unsafe path {spec.path!a}: it is taken", id="E_PATH_UNSAFE")
+        seen.add(path)
+        content.check_listed(spec)
+
+
+def _there(resolved: Resolved, store: Store, progress: Progress) -> Installed | None:
+    """The release as installed, if it is intact; None where it is missing or damaged.
+
+    Raises:
+        EntryError: E_IMMUTABLE, other files were installed under this version.
+    """
+    try:
+        present = store.get(resolved.name, resolved.version)
+    except (HubcliError, FileNotFoundError):
+        return None
+    if present is None:
+        return None
+    if not _same_files(present.record.release, resolved.release):
+        raise EntryError(
+            f"{resolved.name} {resolved.version}: {resolved.index} promises other files than were installed from {present.record.index}",
+            hint=f"a published version never changes; 'hubcli uninstall {resolved.name}@{resolved.version}' first to take the other files",
+            id="E_IMMUTABLE",
+        )
+    try:
+        progress.start(f"verifying {resolved.name}", sum(f.size for f in present.record.release.files))
+        return present if store.verify(present, progress.advance).ok else None
+    except (HubcliError, FileNotFoundError):
+        return None
+    finally:
+        progress.done()
+
+
+def _same_files(present: Release, wanted: Release) -> bool:
+    """Whether two releases have the same files; a hash that is not known beforehand fits any."""
+    here = {f.path: f for f in present.files}
+    if here.keys() != {f.path for f in wanted.files}:
+        return False
+    return all(here[f.path].size == f.size and f.sha256 in ("", here[f.path].sha256) for f in wanted.files)
+
+
+def _planned(resolved: Resolved, store: Store) -> Installed:
+    folder = store.layout.adapter(resolved.name, resolved.version)
+    return Installed(_record(resolved, resolved.release), str(folder), changed=True)
+
+
+def _record(resolved: Resolved, release: Release) -> Record:
+    return Record(
+        v=RECORD_V,
+        name=resolved.name,
+        version=resolved.version,
+        requested=resolved.requested,
+        index=resolved.index,
+        kind=resolved.kind,
+        description=resolved.description,
+        release=release,
+        entry_sha256=resolved.entry_sha256,
+        endpoint=resolved.endpoint,
+    )
+
+
+def _install(job: _Job, allow_base_mismatch: bool) -> Installed:
+    resolved, store = job.resolved, job.store
+    needed = sum(spec.size for spec in resolved.release.files)
+    check_space(store.path, needed)
+    with store.staging(needed) as staging:
+        release = dataclasses.replace(
+            resolved.release, files=tuple(job.get(spec, staging) for spec in resolved.release.files)
+        )
+        check_content(staging, release, resolved.kind, allow_base_mismatch, job.warn)
+        return store.add(staging, _record(resolved, release))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Job:
+    """One install at work."""
+
+    resolved: Resolved
+    store: Store
+    sources: Sources
+    progress: Progress
+    warn: Warn
+
+    def get(self, spec: FileSpec, staging: Staging) -> FileSpec:
+        """One file into the staging: out of the store's own blobs, else from the sources."""
+        self.progress.start(spec.path, spec.size)
+        try:
+            if self.store.link_blob(staging, spec, self.progress.advance):
+                return spec
+            return Fetcher(self.resolved, self.sources, staging, self.progress, self.warn).get(spec)
+        finally:
+            self.progress.done()
+
+
+def check_content(staging: Staging, release: Release, kind: str, allow_base_mismatch: bool, warn: Warn) -> None:
+    """Look into every file of a staging, before it appears.
+
+    Raises:
+        UnsafeFormatError, SafetensorsError, WeightsError, ConfigKeyError, BaseMismatchError, EntryError.
+    """
+    headers = {}
+    for spec in release.files:
+        with open_plain(staging.path(spec.path)) as file:
+            header = content.check_bytes(spec, file)
+        if header is not None:
+            headers[spec.path] = header
+    if kind != "adapter" or not release.method:
+        return
+    config: dict[str, object] = dict(release.method_config)
+    if any(spec.path == content.CONFIG for spec in release.files):
+        path = staging.path(content.CONFIG)
+        config = content.check_config(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)
+    content.check_method(release.method, config, headers, warn)
+
+
+def _tell_plugins(installed: Installed) -> None:
+    from hubcli.plugins import plugins
+
+    for _ in plugins().call("event", "hubcli_after_install", installed=installed):
+        pass
+
+
+def repair(
+    installed: Installed | Broken,
+    store: Store,
+    sources: Sources,
+    resolved: Resolved | None = None,
+    *,
+    progress: Progress | None = None,
+    no_wait: bool = False,
+    warn: Warn = quiet,
+) -> Verification:
+    """Fetch again what is damaged, and verify.
+
+    Args:
+        installed: the adapter, or a folder whose record is broken.
+        resolved: what an index promises now; needed for a broken record, and to reach files beside an index.
+
+    Returns:
+        What verifying says afterwards.
+
+    Raises:
+        NotFoundError: the record is broken and nothing says what should be there.
+        HubcliError: what installing raises.
+    """
+    if isinstance(installed, Broken) and resolved is None:
+        raise NotFoundError(
+            f"{installed.path}: its record is broken and no index says what should be there",
+            cause=installed.error.message,
+            hint=f"'hubcli uninstall {installed.name}', then install it again",
+        )
+    if isinstance(installed, Installed):
+        resolved = _wanted(installed, resolved)
+    assert resolved is not None
+    done = install_resolved(
+        resolved, store, sources, progress=progress, no_wait=no_wait, warn=warn, allow_base_mismatch=True
+    )
+    return store.verify(done)
+
+
+def _wanted(installed: Installed, resolved: Resolved | None) -> Resolved:
+    """What to install again: the record's own hashes decide, a resolution only says where to look."""
+    record = installed.record
+    if resolved is not None and _same_files(record.release, resolved.release):
+        return resolved
+    return Resolved(
+        name=record.name,
+        version=record.version,
+        requested=record.requested,
+        release=record.release,
+        index=record.index,
+        kind=record.kind,
+        description=record.description,
+        entry_sha256=record.entry_sha256,
+        endpoint=record.endpoint,
+        file_roots=resolved.file_roots if resolved else (),
+    )

@@ -1,0 +1,65 @@
+"""Showing how far long work has come."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """What long work reports to. One file at a time; `done` ends it, also after an error."""
+
+    def start(self, file: str, size: int) -> None:
+        """A file of `size` bytes begins."""
+
+    def advance(self, n: int) -> None:
+        """`n` more bytes of it are done; negative when a try starts again."""
+
+    def done(self) -> None:
+        """The file has ended."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, file: str, size: int) -> None:
+        """Nothing."""
+
+    def advance(self, n: int) -> None:
+        """Nothing."""
+
+    def done(self) -> None:
+        """Nothing."""
+
+
+class Bar:
+    """A tqdm bar a file on stderr. Small files show none: they are done before it could be read."""
+
+    SMALL = 1 << 20
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def start(self, file: str, size: int) -> None:
+        """A file of `size` bytes begins."""
+        self.done()
+        if size >= self.SMALL:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=size, desc=file, unit="B", unit_scale=True, leave=False, file=sys.stderr)
+
+    def advance(self, n: int) -> None:
+        """`n` more bytes of it are done."""
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def done(self) -> None:
+        """The file has ended."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def for_terminal() -> Progress:
+    """A bar where stderr is a terminal, else nothing."""
+    return Bar() if sys.stderr is not None and sys.stderr.isatty() else Silent()

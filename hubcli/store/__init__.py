@@ -1,0 +1,7 @@
+"""The store: this machine's verified, content-addressed copy of adapters."""
+
+from hubcli.store.prune import Finding, Pruned
+from hubcli.store.store import Broken, Store
+from hubcli.store.verify import Problem, Verification
+
+__all__ = ["Broken", "Finding", "Problem", "Pruned", "Store", "Verification"]

@@ -1,0 +1,317 @@
+"""The store of one home folder: what is installed, found, added, removed, verified, pruned."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubcli.errors import HubcliError, NotFoundError
+from hubcli.manifest import FileSpec, Installed, Record
+from hubcli.store import locking
+from hubcli.store import prune as pruning
+from hubcli.store.files import check_plain_folders, disk_errors, fsync_folder, tampered
+from hubcli.store.layout import Layout
+from hubcli.store.matching import newest
+from hubcli.store.record import NAME, read_record
+from hubcli.store.staging import Staging, digest_matches
+from hubcli.store.verify import UNVERIFIABLE, Problem, Verification, verify_folder
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A folder of the store whose record can't be used: where it is, and the error that reading it gave."""
+
+    path: str
+    error: HubcliError
+
+    @property
+    def name(self) -> str:
+        """The name as the folders say it."""
+        group, name = Path(self.path).parts[-3:-1]
+        return f"hf:{name.replace('--', '/')}" if group == "hf" else f"{group}/{name}"
+
+    @property
+    def version(self) -> str:
+        """The version as the folder says it."""
+        return Path(self.path).name
+
+
+class Store:
+    """Installed adapters under `home`. Reading makes nothing; folders are made when something is added.
+
+    Raises:
+        HubcliError: the folder holds a store that only a newer hubcli can read.
+    """
+
+    def __init__(self, home: Path):
+        self.layout = Layout(Path(home).absolute())
+        self.layout.check_version()
+
+    @property
+    def path(self) -> Path:
+        """The store's own folder."""
+        return self.layout.root
+
+    # What is there
+
+    def scan(self) -> tuple[list[Installed], list[Broken]]:
+        """All adapters by name and version, and the folders that can't be read.
+
+        Raises:
+            DiskError: the store can't be listed.
+        """
+        good, broken = [], []
+        with disk_errors(self.layout.adapters):
+            for folder in self._folders():
+                try:
+                    good.append(self._read(folder))
+                except FileNotFoundError:
+                    continue
+                except HubcliError as error:
+                    if folder.is_dir():
+                        broken.append(Broken(str(folder), error))
+        return good, broken
+
+    def installed(self) -> list[Installed]:
+        """All adapters that can be read, by name and version."""
+        return self.scan()[0]
+
+    def broken(self) -> list[Broken]:
+        """The folders whose record can't be used."""
+        return self.scan()[1]
+
+    def get(self, name: str, version: str) -> Installed | None:
+        """The adapter of exactly this version, or None.
+
+        Raises:
+            StoreTamperedError: its record is missing or changed, or a link lies on the way.
+        """
+        folder = self.layout.adapter(name, version)
+        check_plain_folders(self.path, folder)
+        return self._read(folder) if folder.is_dir() else None
+
+    def versions(self, name: str) -> list[Installed]:
+        """All installed releases of a name that can be read."""
+        parent = self.layout.adapter(name, "0").parent
+        found = []
+        for folder in self._real_folders(parent):
+            with contextlib.suppress(HubcliError, FileNotFoundError):
+                found.append(self._read(folder))
+        return [item for item in found if item.record.name == name]
+
+    def find(self, name: str, spec: str = "") -> Installed | None:
+        """The newest installed release of a name that fits a version range or a revision, or None."""
+        return newest(self.versions(name), spec)
+
+    def _folders(self) -> Iterator[Path]:
+        for group in self._real_folders(self.layout.adapters):
+            for name in self._real_folders(group):
+                yield from self._real_folders(name)
+
+    def _real_folders(self, parent: Path) -> list[Path]:
+        """The folders in a folder; a link counts as one here, so that reading it names it as tampered with."""
+        return [
+            Path(e.path) for e in pruning.plain_entries(parent) if e.is_symlink() or e.is_dir(follow_symlinks=False)
+        ]
+
+    def _read(self, folder: Path) -> Installed:
+        check_plain_folders(self.path, folder)
+        record = read_record(folder)
+        if self.layout.adapter(record.name, record.version) != folder:
+            raise tampered(folder / NAME, f"the record of {record.name} {record.version}")
+        return Installed(record, str(folder))
+
+    # Changing it
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, no_wait: bool = False, warn: Warn | None = None) -> Iterator[None]:
+        """Keep other processes from changing the adapter `name` (or "store") at the same time; saves double work.
+
+        Raises:
+            BusyError: another process holds it, at once with `no_wait`, else after HUBCLI_LOCK_TIMEOUT seconds.
+            DiskError: the store can't be written.
+        """
+        path = self.layout.lock(name)
+        resource = f"the store {self.path}" if name == "store" else f"adapter {name} in the store"
+        with contextlib.ExitStack() as stack:
+            with disk_errors(path):
+                check_plain_folders(self.layout.home, path.parent)
+                stack.enter_context(locking.hold(path, resource, no_wait=no_wait, warn=warn))
+            yield
+
+    @contextlib.contextmanager
+    def staging(self, needed: int | None = None) -> Iterator[Staging]:
+        """A place to put one adapter together; what is not committed is gone afterwards.
+
+        Raises:
+            DiskError: with `needed`, the bytes that were to be written in all, and the bytes free.
+            StoreTamperedError: a link lies where a folder of the store should be.
+        """
+        for folder in (self.layout.tmp, self.layout.blobs, self.layout.adapters, self.layout.partial):
+            check_plain_folders(self.layout.home, folder)
+        with disk_errors(self.path, needed):
+            staging = Staging(self.layout)
+            try:
+                yield staging
+            finally:
+                staging.discard()
+
+    def add(self, staging: Staging, record: Record) -> Installed:
+        """Let a complete staging appear as an installed adapter; replaces a damaged one of the same name and version.
+
+        Returns:
+            The adapter; `changed` is False where another process had installed the very same files meanwhile.
+        """
+        target = self.layout.adapter(record.name, record.version)
+        check_plain_folders(self.path, target.parent)
+        staging.seal(record)
+        for _ in range(5):
+            try:
+                staging.appear(target)
+                return Installed(record, str(target), changed=True)
+            except FileExistsError:
+                same = self._same(target, record)
+                if same:
+                    return same
+                self._set_aside(target)
+        raise tampered(target, "something that keeps coming back")
+
+    def _same(self, target: Path, record: Record) -> Installed | None:
+        try:
+            present = self._read(target)
+        except (HubcliError, FileNotFoundError):
+            return None
+        same_files = sorted(present.record.release.files, key=str) == sorted(record.release.files, key=str)
+        return present if same_files and verify_folder(self.path, present).ok else None
+
+    def link_blob(self, staging: Staging, spec: FileSpec, on_bytes: Callable[[int], None] | None = None) -> bool:
+        """Take a file out of the store's own blobs, hashed again on the way; False where it is not there or is damaged.
+
+        Raises:
+            StoreTamperedError: the blob is a link.
+        """
+        if not spec.sha256:
+            return False
+        blob = self.layout.blob(spec.sha256)
+        check_plain_folders(self.path, blob.parent)
+        if not digest_matches(blob, spec):
+            return False
+        linked = staging.link(spec, blob)
+        if linked and on_bytes:
+            on_bytes(spec.size)
+        return linked
+
+    def remove(self, installed: Installed | Broken, *, dry_run: bool = False) -> None:
+        """Take an adapter away: it disappears by one rename. Its content stays among the blobs until `prune`.
+
+        Raises:
+            NotFoundError: it is not there (any more).
+            DiskError: the store can't be written.
+        """
+        folder = Path(installed.path)
+        check_plain_folders(self.path, folder.parent)
+        if not folder.is_symlink() and not folder.is_dir():
+            raise NotFoundError(f"{folder.parent.parent.name}/{folder.parent.name} {folder.name} is not installed")
+        if not dry_run:
+            with disk_errors(folder):
+                self._set_aside(folder)
+
+    def _set_aside(self, folder: Path) -> None:
+        """Rename a folder away, then delete it; the empty folders above it go too."""
+        aside = self.layout.fresh("gone")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:
+            return
+        fsync_folder(folder.parent)
+        pruning.remove(aside)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
+
+    # Looking after it
+
+    def verify(self, installed: Installed | Broken, on_bytes: Callable[[int], None] | None = None) -> Verification:
+        """Hash an adapter's files again.
+
+        Raises:
+            NotFoundError: it was removed meanwhile.
+        """
+        if isinstance(installed, Broken):
+            kind = UNVERIFIABLE
+            problem = Problem(installed.error.id, kind, NAME, "a record that can be read", installed.error.message)
+            return Verification(installed.name, installed.version, installed.path, (problem,))
+        return verify_folder(self.path, installed, on_bytes)
+
+    def unused_blobs(self, grace: float = pruning.GRACE_SECONDS) -> list[tuple[Path, int]]:
+        """Blobs that no installed adapter uses, older than `grace` seconds: (path, bytes).
+
+        Raises:
+            HubcliError: a record can't be read, so nobody knows what it uses; names the file.
+            StoreTamperedError: there is a link among the blobs.
+        """
+        good, broken = self.scan()
+        if broken:
+            raise HubcliError(
+                f"nothing is removed, because a record can't be read: {broken[0].path}/{NAME}",
+                cause=broken[0].error.message,
+                hint=f"'hubcli uninstall {broken[0].name}' or 'hubcli verify --repair' first",
+            )
+        check_plain_folders(self.path, self.layout.blobs)
+        used = {spec.sha256 for item in good for spec in item.record.release.files}
+        return [(path, status.st_size) for path, status in pruning.unused(self.layout, used, grace)]
+
+    def prune(
+        self,
+        *,
+        dry_run: bool = False,
+        grace: float = pruning.GRACE_SECONDS,
+        no_wait: bool = False,
+        warn: Warn | None = None,
+    ) -> pruning.Pruned:
+        """Remove blobs that no installed adapter uses and what dead processes left behind.
+
+        Raises:
+            HubcliError: as `unused_blobs`.
+            BusyError: another process prunes.
+        """
+        with (
+            contextlib.nullcontext() if dry_run else self.lock("store", no_wait=no_wait, warn=warn),
+            disk_errors(self.path),
+        ):
+            unused = self.unused_blobs(grace)
+            left = pruning.leftovers(self.layout, grace)
+            freed = sum(size for _, size in unused) + sum(pruning.bytes_under(path, set()) for path in left)
+            if not dry_run:
+                for path in [path for path, _ in unused] + left:
+                    pruning.remove(path)
+        return pruning.Pruned(tuple(p.name for p, _ in unused), tuple(str(p) for p in left), freed, dry_run)
+
+    def size(self) -> tuple[int, int]:
+        """Bytes of all files of the store, each counted once, and the number of blobs."""
+        with disk_errors(self.path):
+            return pruning.bytes_under(self.path, set()), sum(1 for _ in pruning.blobs(self.layout))
+
+    def doctor(self, *, fix: bool = False) -> list[pruning.Finding]:
+        """Leftovers, folders without a usable record, links; `fix` removes the leftovers and nothing else.
+
+        Raises:
+            DiskError: the store can't be read, or with `fix` not be written.
+        """
+        findings = []
+        with disk_errors(self.path):
+            for path in pruning.leftovers(self.layout, pruning.GRACE_SECONDS):
+                if fix:
+                    pruning.remove(path)
+                findings.append(pruning.Finding(str(path), "left by a process that ended in the middle", fixed=fix))
+            findings += [pruning.Finding(item.path, item.error.message) for item in self.broken()]
+            try:
+                list(pruning.blobs(self.layout))
+            except HubcliError as error:
+                findings.append(pruning.Finding(str(self.layout.blobs), error.message))
+        return findings
