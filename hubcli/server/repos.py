@@ -14,23 +14,21 @@ carries `v`, its format. A commit's id is the SHA-1 of its own content, checked 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hubcli.errors import NotFoundError
+from hubcli.errors import BusyError, NotFoundError
 from hubcli.server.disk import Blobs, Documents, disk_errors, write_document
 from hubcli.server.faults import BadRequestFault, EntryMissing, RepoMissing, RevisionMissing
 from hubcli.server.names import check_ref_name, check_repo_id, check_repo_type, is_commit_id
 from hubcli.server.objects import Commit, FileEntry, Refs, Settings, make_commit, timestamp
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
 STATE = ".hub"
 MAIN = "main"
+SECONDS_TO_WAIT = 60
 
 
 class RepoStore:
@@ -84,13 +82,23 @@ class Repo:
         self.store = store
         self.path = path
 
-    def locked(self) -> BaseFileLock:
-        """The lock under which refs and settings change, across processes; re-entrant on one object only."""
-        from filelock import FileLock
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock under which refs and settings change, across processes; BusyError after a minute."""
+        from filelock import FileLock, Timeout
 
+        lock = FileLock(self.path / ".lock", timeout=SECONDS_TO_WAIT)
         with disk_errors(str(self.path)):
             self.path.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / ".lock")
+            try:
+                lock.acquire()
+            except Timeout:
+                hint = "wait for the other import to end"
+                raise BusyError(f"waited {SECONDS_TO_WAIT} s for {self.path / '.lock'}", hint=hint) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def settings(self) -> Settings:

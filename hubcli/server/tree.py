@@ -110,7 +110,7 @@ def _asked(request: Request, body: bytes) -> tuple[list[str], bool]:
         if request.headers.get("content-type", "").startswith("application/json"):
             document = json.loads(body)
         else:
-            form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+            form = parse_qs(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
             expanded = form.get("expand", ["false"])[-1].lower() in ("true", "1")
             document = {"paths": form.get("paths", []), "expand": expanded}
     except (ValueError, RecursionError):
