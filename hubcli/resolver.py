@@ -6,19 +6,20 @@ already, with a warning; quarantined ones never.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hubcli.config import Config, no_index
-from hubcli.errors import NotFoundError, UsageError, YankedError
-from hubcli.index.view import Hit
-from hubcli.manifest import Entry, Release, Resolved
+from hubcli.errors import NotFoundError, OfflineError, UsageError, YankedError
 from hubcli.refs import Ref
-from hubcli.schema import Fault
 from hubcli.versions import Range, in_order
+
+if TYPE_CHECKING:
+    from hubcli.index.view import Hit
+    from hubcli.manifest import Entry, Release, Resolved
+    from hubcli.schema import Fault
 
 
 class Index(Protocol):
@@ -65,6 +66,7 @@ class Resolver:
 
     def __init__(self, indexes: Iterable[Index]):
         self.indexes: Sequence[Index] = tuple(indexes)
+        self.skipped: dict[str, str] = {}
 
     @classmethod
     def from_config(cls, config: Config, *, refresh: bool = False) -> Resolver:
@@ -81,11 +83,15 @@ class Resolver:
             EntryError: the first index that has the name has a faulty entry: no other index is asked.
             NetworkError: an index that has to be asked does not answer: no other index is asked.
         """
+        from hashlib import sha256
+
+        from hubcli.manifest import Entry
+
         asked = self._asked(ref)
         for index in asked:
             raw = index.lookup(ref.name)
             if raw is not None:
-                return index, Entry.from_json(json.loads(raw)), hashlib.sha256(raw).hexdigest()
+                return index, Entry.from_json(json.loads(raw)), sha256(raw).hexdigest()
         raise self._unknown_name(ref, asked)
 
     def resolve(self, ref: Ref, *, installed: Collection[str] | None = None) -> Resolved:
@@ -100,6 +106,8 @@ class Resolver:
             YankedError: E_QUARANTINED, or E_YANKED where all versions that fit are withdrawn.
             EntryError, NetworkError: as `entry`.
         """
+        from hubcli.manifest import Resolved
+
         if ref.kind != "index":
             raise UsageError(f"'{ref}' is no index ref")
         index, entry, entry_sha256 = self.entry(ref)
@@ -127,6 +135,8 @@ class Resolver:
         Raises:
             YankedError: E_QUARANTINED.
         """
+        from hubcli.manifest import Entry
+
         index = next((index for index in self.indexes if index.name == resolved.index), None)
         raw = index.lookup(resolved.name) if index else None
         entry = Entry.from_json(json.loads(raw)) if raw else None
@@ -142,23 +152,29 @@ class Resolver:
     def search(self, query: str = "", *, limit: int = 20, **filters: str | None) -> list[Hit]:
         """Ranked hits over all indexes; a name counts where resolution would find it.
 
-        Filters: `task`, `method`, `base`, `language`, `license`.
+        Filters: `task`, `method`, `base`, `language`, `license`. A remote index that was never fetched can't be
+            searched offline; `skipped` then says so by index name.
         """
         hits: list[Hit] = []
-        for number, index in enumerate(self.indexes):
-            for hit in index.search(query, limit=limit, **filters):
-                before = [other for other in self._serving(hit.name) if other in self.indexes[:number]]
-                if index in self._serving(hit.name) and not any(other.has(hit.name) for other in before):
+        searched: list[Index] = []
+        for index in self.indexes:
+            try:
+                found = index.search(query, limit=limit, **filters)
+            except OfflineError as error:
+                self.skipped[index.name] = error.message
+                continue
+            for hit in found:
+                serving = self._serving(hit.name)
+                if index in serving and not any(other.has(hit.name) for other in searched if other in serving):
                     hits.append(hit)
+            searched.append(index)
         return sorted(hits, key=lambda hit: (-hit.score, hit.name))[:limit]
 
     def faults(self) -> list[str]:
         """Entries that were refused, one line a fault: index, file, field, expected, found."""
-        return [
-            f"{index.name}: {ascii(name)[1:-1]}.json: {fault}"
-            for index in self.indexes
-            for name, fault in index.faults()
-        ]
+        asked = [index for index in self.indexes if index.name not in self.skipped]
+        found = [(index.name, name, fault) for index in asked for name, fault in index.faults()]
+        return [f"{index}: {ascii(name)[1:-1]}.json: {fault}" for index, name, fault in found]
 
     def _serving(self, name: str) -> list[Index]:
         """The indexes that may answer for a name: those whose scopes pin it, else those without scopes."""

@@ -29,6 +29,8 @@ ROOMS: dict[str, list[str]] = {
         "composition",
         "strict_json",
         "schema",
+        "schema_compiled",
+        "versions",
         "progress",
     ],
     "plugins": ["hookspecs", "method", "plugins", "packaged_bases"],

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubcli import paths
 from hubcli.config import BUNDLED, IndexConfig
@@ -23,7 +23,9 @@ from hubcli.errors import EntryError, OfflineError
 from hubcli.index import view
 from hubcli.index.sources import FolderSource, Snapshot, Source
 from hubcli.index.view import Hit, View
-from hubcli.schema import Fault
+
+if TYPE_CHECKING:
+    from hubcli.schema import Fault
 
 STALE_SECONDS = 3600
 
@@ -85,6 +87,14 @@ class Catalog:
             opened.close()
         assert changed is not None, "a source that was never seen has a state"
         return self._renew(*changed)
+
+    @property
+    def local_view(self) -> View | None:
+        """The view as far as this machine has it: a remote index that was never fetched has none. No network."""
+        known = self._source.local or "view" in self.__dict__ or self._file(self._read_state().get("snapshot")).exists()
+        if known and not self._source.local:
+            self.refresh = False
+        return self.view if known else None
 
     @property
     def snapshot_sha256(self) -> str:
@@ -165,11 +175,13 @@ class Catalog:
         if snapshot.sha256 and (opened := self._open(state)):
             self._write_state()
             return opened
+        from hubcli.index import fill
+
         temporary = view.temporary_file(self.folder)
         if temporary is None:
-            built, state["snapshot"] = view.build_in_memory(snapshot, self.name)
+            built, state["snapshot"] = fill.build_in_memory(snapshot, self.name)
             return built
-        file, state["snapshot"] = view.build(snapshot, temporary, self.name)
+        file, state["snapshot"] = fill.build(snapshot, temporary, self.name)
         self._write_state()
         self._prune(file)
         return View.open(file, self.name)

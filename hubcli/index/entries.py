@@ -11,11 +11,11 @@ from typing import Any
 
 from hubcli import schema, strict_json
 from hubcli.errors import EntryError
+from hubcli.index.sources import ENTRY_LIMIT
 from hubcli.manifest import ENTRY_V
 from hubcli.refs import NAME
 from hubcli.schema import Fault, shown
 
-ENTRY_LIMIT = 256 * 1024
 PATH_LIMIT = 255
 NAME_FORM = "group/name, each of a-z 0-9 . _ -, at most 64 characters, a letter or digit first"
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|\Z)", re.IGNORECASE)

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from hubcli import strict_json
 from hubcli.errors import EntryError, NotFoundError
-from hubcli.index.entries import ENTRY_LIMIT
 
+ENTRY_LIMIT = 256 * 1024
 META_LIMIT = 64 * 1024
 FILES = "_files"
 META = "_index.json"
@@ -126,6 +125,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     file = folder / META
     if not file.exists():
         return {}
+    from hubcli import strict_json
+
     meta = strict_json.read(file, limit=META_LIMIT)
     if not isinstance(meta, dict):
         raise EntryError(f"{file}: expected an object, found {type(meta).__name__}")

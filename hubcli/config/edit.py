@@ -1,0 +1,86 @@
+"""Changing the user's own settings: written whole, and put in place by a rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hubcli.config import values
+from hubcli.config.load import read_toml, user_config_file
+from hubcli.config.model import BUNDLED, IndexConfig, no_index
+from hubcli.errors import DiskError, UsageError
+
+
+def add_index(
+    name: str,
+    url: str,
+    *,
+    token_env: str | None = None,
+    scopes: Sequence[str] = (),
+    first: bool = False,
+    dry_run: bool = False,
+) -> IndexConfig:
+    """Write an index to the user's config: last of the list, or first. The same name and URL again changes the rest.
+
+    `dry_run` checks everything and writes nothing.
+
+    Raises:
+        UsageError: E_CONFIG, a name, URL or scope that can't be; or the name stands for another URL.
+        DiskError: the config can't be written.
+    """
+    file = user_config_file()
+    document = read_toml(file)
+    value: dict[str, Any] = {"url": url, "token-env": token_env, "scopes": list(scopes)}
+    index = values.index(name, {k: v for k, v in value.items() if v}, "command line", Path.cwd(), "user")
+    known = {other.name: other for other in values.indexes(document, file, "user")}
+    if name in known and known[name].url != index.url:
+        hint = f"hubcli index remove {name}"
+        raise UsageError(f"index '{name}' stands for {known[name].url} already", hint=hint, id="E_CONFIG")
+    table = {key: item for key, item in document.get("indexes", {}).items() if key != name or not first}
+    entry = {name: _to_toml(index)}
+    document["indexes"] = {**entry, **table} if first else {**table, **entry}
+    if not dry_run:
+        _write(file, document)
+    return index
+
+
+def remove_index(name: str, *, dry_run: bool = False) -> None:
+    """Take an index off the user's config; the bundled one is switched off. `dry_run` writes nothing.
+
+    Raises:
+        NotFoundError: the user's config has no such index.
+    """
+    file = user_config_file()
+    document = read_toml(file)
+    table = dict(document.get("indexes", {}))
+    if name == BUNDLED:
+        table[BUNDLED] = False
+    elif table.pop(name, None) is None:
+        raise no_index(name, table)
+    document["indexes"] = table
+    if not dry_run:
+        _write(file, document)
+
+
+def _write(file: Path, document: Mapping[str, Any]) -> None:
+    import tomli_w
+
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(tomli_w.dumps(document), encoding="utf-8", newline="\n")
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DiskError(f"can't write {file}", cause=error.strerror) from None
+
+
+def _to_toml(index: IndexConfig) -> Any:
+    table: dict[str, Any] = {"url": index.url}
+    if index.token_env:
+        table["token-env"] = index.token_env
+    if index.scopes:
+        table["scopes"] = list(index.scopes)
+    return table if len(table) > 1 else index.url

@@ -1,0 +1,99 @@
+"""What a configuration says, once it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubcli.errors import NotFoundError, UsageError
+
+BUNDLED = "bundled"
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """A configured index. `url` is "bundled", an absolute folder, or a URL; with `scopes` it serves only names they match.
+
+    `token_env` names the environment variable with the token for the URL's origin; `origin` says where it is
+    configured.
+    """
+
+    name: str
+    url: str
+    token_env: str | None = None
+    scopes: tuple[str, ...] = ()
+    origin: str = "user"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a local index, or None."""
+        if self.url.startswith("file://"):
+            from urllib.parse import unquote
+
+            return Path(unquote(self.url.removeprefix("file://")))
+        return None if "://" in self.url or self.url == BUNDLED else Path(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What holds for one command. `offline` is the name of the switch that turns the network off, or None."""
+
+    indexes: tuple[IndexConfig, ...]
+    mirrors: tuple[str, ...] = ()
+    offline: str | None = None
+    token_envs: tuple[tuple[str, str], ...] = ()
+
+    def tokens(self) -> dict[str, str]:
+        """Origin → token, of the variables that are set."""
+        return {origin: token for origin, variable in self.token_envs if (token := os.environ.get(variable))}
+
+    def index(self, name: str) -> IndexConfig:
+        """The index of this name.
+
+        Raises:
+            NotFoundError: there is none; names those there are.
+        """
+        for index in self.indexes:
+            if index.name == name:
+                return index
+        raise no_index(name, [index.name for index in self.indexes])
+
+
+def no_index(name: str, known: Iterable[str]) -> NotFoundError:
+    """The error for an index that is not configured."""
+    there_are = ", ".join(known) or "none"
+    return NotFoundError(
+        f"no index is called '{name}' (there are: {there_are})", hint="add it: hubcli index add NAME URL"
+    )
+
+
+def origin_of(url: str) -> str:
+    """scheme://host:port of a URL, default ports left out.
+
+    Raises:
+        UsageError: E_CONFIG, no http(s) URL, or one with credentials.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        raise UsageError(f"expected an http(s) URL, found {url!a}", id="E_CONFIG") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise UsageError(f"expected an http(s) URL, found {url!a}", id="E_CONFIG")
+    if parts.username or parts.password:
+        hint = "name an environment variable instead: hubcli index add NAME URL --token-env VAR"
+        raise UsageError(f"no credentials in a URL ({parts.scheme}://…@{host})", hint=hint, id="E_CONFIG")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (
+        "" if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{port}"
+    )
+
+
+def is_loopback(origin: str) -> bool:
+    """Is this origin on this machine?"""
+    return origin.partition("://")[2].rsplit(":", 1)[0] in _LOOPBACK or origin.partition("://")[2] in _LOOPBACK
