@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from huggingface_hub import HfApi
 
-from tests.server.served import SECOND, TEXT, TOKEN, WEIGHTS, Served
+from tests.server.served import FIRST, SECOND, TEXT, TOKEN, WEIGHTS, Served, ask, write_tree
+from tests.support.hub_server import LiveHub
 
 CONTENT = SECOND[WEIGHTS]
 SIZE = len(CONTENT)
@@ -211,6 +214,44 @@ def test_paths_info_bodies(served: Served, kind: str, body: bytes, status: int) 
     assert reply.status == status
     if status == 200:
         assert [item["path"] for item in json.loads(reply.body)] == ["README.md"]
+
+
+def test_a_revision_with_a_slash_stays_one(tmp_path: Path, online: None) -> None:
+    with LiveHub(tmp_path / "hub") as hub:
+        hub.import_folder("a/b", write_tree(tmp_path / "one", FIRST))
+        branch = hub.import_folder("a/b", write_tree(tmp_path / "two", SECOND), revision="feature/x")
+        api = HfApi(endpoint=hub.url, token=False)
+        assert api.model_info("a/b", revision="feature/x").sha == branch
+        assert [one.path for one in api.list_repo_tree("a/b", "sub", revision="feature/x")] == [TEXT]
+        reply = ask(hub.url, "GET", f"/a/b/resolve/feature%2Fx/{WEIGHTS}")
+        assert (reply.status, reply.body) == (200, CONTENT)
+        assert ask(hub.url, "GET", f"/a/b/resolve/feature/x/{WEIGHTS}").headers["x-error-code"] == "RevisionNotFound"
+
+
+@pytest.mark.parametrize("damage", ["gone", "short"])
+def test_a_damaged_blob_is_an_error_that_names_no_folder(
+    tmp_path: Path, online: None, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    with LiveHub(tmp_path / "hub") as hub:
+        hub.import_folder("a/b", write_tree(tmp_path / "one", {"w.bin": b"0123456789"}))
+        blob = next((hub.folder / ".hub/blobs").iterdir())
+        blob.unlink()
+        if damage == "short":
+            blob.write_bytes(b"0123")
+        reply = ask(hub.url, "GET", "/a/b/resolve/main/w.bin")
+        assert reply.status == 500
+        assert blob.name not in str(reply) and str(tmp_path) not in str(reply)
+        assert blob.name in caplog.text
+
+
+def test_a_sign_in_is_asked_for_as_http_says(served: Served) -> None:
+    reply = served.ask("GET", "/api/models/acme/secret")
+    assert (reply.status, reply.headers["www-authenticate"]) == (401, 'Bearer realm="hub"')
+
+
+def test_a_slash_at_the_end_leads_nowhere(served: Served) -> None:
+    for path in ("/api/models/", "/api/models/acme/demo/", "/api/whoami-v2/"):
+        assert served.ask("GET", path).status == 404
 
 
 def test_a_client_that_leaves_hurts_nobody(served: Served) -> None:

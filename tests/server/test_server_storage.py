@@ -204,6 +204,21 @@ def test_a_file_that_changes_while_it_is_read(hub: Path, tmp_path: Path, monkeyp
     assert not stored(hub)
 
 
+def test_half_a_folder_is_not_imported_as_a_whole_one(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def denied(path: object) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DiskError, match="sub: Permission denied"):
+        import_folder(hub, "a/b", tmp_path / "one")
+
+
 def test_left_out_of_a_repo(hub: Path, tmp_path: Path) -> None:
     write_tree(
         tmp_path / "one",
@@ -371,7 +386,9 @@ def test_a_hub_that_can_not_be_written_serves_what_it_has(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.mkstemp", denied)
-    assert snapshot_plain(RepoStore(hub)) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Repo, "locked", denied)
+        assert snapshot_plain(RepoStore(hub)) == []
     with pytest.raises(DiskError, match="Permission denied") as caught:
         import_folder(hub, "a/b", tmp_path / "two")
     assert "writable" in str(caught.value.hint)
@@ -384,12 +401,13 @@ def commit_file(hub: Path) -> Path:
 @pytest.mark.parametrize("change", ["edit", "not json", "other format", "list"])
 def test_a_damaged_commit_is_noticed(hub: Path, tmp_path: Path, change: str) -> None:
     import_folder(hub, "a/b", tmp_path / "one")
-    document = json.loads(commit_file(hub).read_text())
+    whole = json.loads(commit_file(hub).read_text())
+    document = json.loads(json.dumps(whole))
     document["files"]["README.md"]["sha256"] = "0" * 64
     texts = {
         "edit": json.dumps(document),
         "not json": "{",
-        "other format": json.dumps({**document, "v": 2}),
+        "other format": json.dumps({**whole, "v": 2}),
         "list": "[]",
     }
     commit_file(hub).write_text(texts[change])
