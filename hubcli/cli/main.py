@@ -90,7 +90,7 @@ def cli() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Errors are printed, on stdout as JSON where `--json` was given."""
-    as_json = "--json" in argv
+    as_json, stdout = "--json" in argv, sys.stdout
     try:
         result = cli.main(args=list(argv), prog_name="hubcli", standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
@@ -103,9 +103,10 @@ def run(argv: Sequence[str]) -> int:
         code = EXIT_INTERRUPTED
     except click.ClickException as error:
         code = _usage(error, as_json)
-    except BrokenPipeError:
-        # the reader of a pipe has gone (| head): nothing is wrong, and nothing more can be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # Click swaps stdout and exits when the reader of a pipe has gone (| head): nothing is wrong
+        if sys.stdout is stdout:
+            raise
         code = EXIT_OK
     except Exception as error:
         code = _failure(error, as_json)

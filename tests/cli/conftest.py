@@ -1,0 +1,20 @@
+"""An index of our own, configured, beside the bundled one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.adapters import IndexFolder
+from tests.support.cli import hubcli
+
+
+@pytest.fixture
+def index(tmp_path: Path, home: Path) -> IndexFolder:
+    """An index folder named `acme` with three versions of acme/one and one of acme/two, configured by `index add`."""
+    folder = IndexFolder(tmp_path / "index")
+    folder.add("acme/one", "1.0.0", "1.1.0", "2.0.0-rc.1")
+    folder.add("acme/two")
+    assert hubcli("index", "add", "acme", str(folder.folder)).code == 0
+    return folder

@@ -1,0 +1,73 @@
+"""search and index on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.adapters import IndexFolder
+from tests.support.cli import hubcli
+
+
+def test_search_prints_lines_to_paste(index: IndexFolder) -> None:
+    document = hubcli("search", "called", "--json").document
+    assert {hit["name"] for hit in document["hits"]} == {"acme/one", "acme/two"}
+    line = next(line for line in hubcli("search", "called", "two").out.splitlines() if "acme/two" in line)
+    command = line.split("  ")[0].split()
+    assert hubcli(*command[1:]).code == 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (["--method", "lora"], {"acme/one", "acme/two"}),
+        (["--method", "nope"], set()),
+        (["--task", "feature-extraction"], {"acme/one", "acme/two"}),
+        (["--language", "de"], set()),
+        (["--license", "apache-2.0", "--limit", "1"], {"acme/one"}),
+        (["--base", "acme/tiny-bert"], {"acme/one", "acme/two"}),
+        (["--base", "acme/other"], set()),
+    ],
+)
+def test_filters(index: IndexFolder, filters: list[str], names: set[str]) -> None:
+    found = {hit["name"] for hit in hubcli("search", "called", *filters, "--json").document["hits"]}
+    assert found == names or ("--limit" in filters and len(found) == 1)
+
+
+@pytest.mark.parametrize("query", ["nothinglikethis", '"', "a* OR b:", "'; DROP TABLE entry; --", "ü" * 50, "NEAR(", "-x"])
+def test_no_hit_and_hostile_queries_are_exit_0(index: IndexFolder, query: str) -> None:
+    answer = hubcli("search", "--json", "--", query)
+    assert answer.code == 0
+    assert hubcli("install", "acme/one").code == 0
+
+
+def test_index_life(tmp_path: Path, home: Path) -> None:
+    folder = IndexFolder(tmp_path / "i")
+    folder.add("team/x")
+    site = tmp_path / "site"
+    first = hubcli("index", "build", str(folder.folder), "--out", str(site), "--json").document
+    assert first["entries"] == 1
+    before = {p.name: p.read_bytes() for p in site.rglob("*") if p.is_file()}
+    assert hubcli("index", "build", str(folder.folder), "--out", str(site), "--json").document == first
+    assert {p.name: p.read_bytes() for p in site.rglob("*") if p.is_file()} == before, "the same input gives the same bytes"
+    assert hubcli("index", "add", "team", str(folder.folder), "--scope", "team/*", "--dry-run").code == 0
+    assert [i["name"] for i in hubcli("index", "list", "--json").document["indexes"]] == ["bundled"]
+    assert hubcli("index", "add", "team", str(folder.folder), "--scope", "team/*").code == 0
+    rows = hubcli("index", "list", "--json").document["indexes"]
+    assert [(i["name"], i["entries"], i["scopes"]) for i in rows][0] == ("team", 1, ["team/*"])
+    assert hubcli("index", "update", "--json").code == 0
+    folder.add("team/y")
+    updated = hubcli("index", "update", "team", "--json").document["indexes"]
+    assert [(i["entries"], i["changed"]) for i in updated] == [(2, True)]
+    assert hubcli("index", "remove", "team").code == 0
+    assert hubcli("info", "team/x").code == 3
+
+
+def test_precedence_the_first_index_that_has_the_name_wins(tmp_path: Path, home: Path) -> None:
+    for name, version in (("private", "0.1.0"), ("public", "9.0.0")):
+        folder = IndexFolder(tmp_path / name)
+        folder.add("acme/secret", version)
+        assert hubcli("index", "add", name, str(folder.folder)).code == 0
+    assert hubcli("info", "acme/secret", "--json").document["version"] == "0.1.0"
+    assert hubcli("info", "public:acme/secret", "--json").document["version"] == "9.0.0"
