@@ -20,7 +20,6 @@ def describe(hub: Hub, repo: Repo, commit: Commit) -> dict[str, Any]:
     """Everything the API can say of a repo at a commit; callers choose keys. Downloads and likes are not counted."""
     settings, card = repo.settings, hub.card(commit)
     return {
-        "_id": commit.id[:24],
         "id": settings.id,
         "modelId": settings.id,
         "author": settings.id.rpartition("/")[0] or None,
@@ -58,7 +57,7 @@ def chosen(request: Request, document: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in names if name not in document]
     if unknown:
         raise BadRequestFault(f"parameter expand: this server has no {', '.join(map(repr, unknown))}")
-    return {key: value for key, value in document.items() if not names or key in (*names, "_id", "id")}
+    return {key: value for key, value in document.items() if not names or key in (*names, "id")}
 
 
 def _sibling(path: str, entry: FileEntry) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi, RepoFile, RepoFolder
 from huggingface_hub.errors import BadRequestError, EntryNotFoundError
 
-from tests.server.served import FIRST, SECOND, TEXT, TOKEN, WEIGHTS, Served, write_tree
+from tests.server.served import FIRST, SECOND, TEXT, TOKEN, WEIGHTS, Served, ask, write_tree
 from tests.support.hub_server import LiveHub
 
 
@@ -192,3 +192,22 @@ def test_an_import_shows_at_once(tmp_path: Path, online: None) -> None:
         assert api.model_info("a/b").sha == first
         second = hub.import_folder("a/b", write_tree(source, {"a.txt": b"2"}))
         assert api.model_info("a/b").sha == second != first
+
+
+def test_ids_without_an_organisation(tmp_path: Path, online: None) -> None:
+    source = write_tree(tmp_path / "source", FIRST)
+    with LiveHub(tmp_path / "hub") as hub:
+        hub.import_folder("gpt2", source)
+        hub.import_folder("rows", source, repo_type="dataset")
+        api = HfApi(endpoint=hub.url, token=False)
+        assert (api.model_info("gpt2").author, [one.id for one in api.list_models()]) == (None, ["gpt2"])
+        for name, repo_type in (("gpt2", "model"), ("rows", "dataset")):
+            assert api.list_repo_refs(name, repo_type=repo_type).branches[0].name == "main"
+            assert api.list_repo_files(name, repo_type=repo_type) == sorted(FIRST)
+            path = api.hf_hub_download(name, TEXT, repo_type=repo_type, cache_dir=tmp_path / "cache")
+            assert Path(path).read_bytes() == FIRST[TEXT]
+
+
+def test_pages_behind_a_proxy_with_tls_stay_on_https(many: LiveHub, online: None) -> None:
+    reply = ask(many.url, "GET", "/api/models", Host="hub.internal", X_Forwarded_Proto="https")
+    assert reply.headers["link"].startswith("<https://hub.internal/api/models?cursor=")
