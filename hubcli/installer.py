@@ -104,8 +104,9 @@ def _there(resolved: Resolved, store: Store, progress: Progress) -> Installed | 
         return None
     if not _same_files(present.record.release, resolved.release):
         raise EntryError(
-            f"{resolved.name} {resolved.version}: {resolved.index} promises other files than were installed from {present.record.index}",
-            hint=f"a published version never changes; 'hubcli uninstall {resolved.name}@{resolved.version}' first to take the other files",
+            f"{resolved.name} {resolved.version}: index {resolved.index} promises other files than were installed",
+            cause=f"a published version never changes; installed from {present.record.index}",
+            hint=f"'hubcli uninstall {resolved.name}@{resolved.version}' first, to take the other files",
             id="E_IMMUTABLE",
         )
     try:

@@ -53,19 +53,18 @@ class Fetcher:
         )
 
     def _from(self, source: Source, spec: FileSpec) -> FileSpec | None:
-        """One source. A part from an earlier try is continued; if the whole is then wrong, once more from the front."""
+        """One source. Wrong bytes that came in pieces, of this or an earlier run, are asked for once more, from the front."""
         have = self.staging.take_part(spec)
         try:
             stream = source.open(spec, self.resolved, have)
             if stream is None:
                 return None
-            if have and stream.offset == have:
-                self.progress.advance(have)
-                try:
-                    return self._receive(stream, spec, have)
-                except ContentError:
-                    self.progress.advance(-have)
-                stream = source.open(spec, self.resolved, 0)
+            try:
+                return self._receive(stream, spec, have)
+            except ContentError:
+                if not (stream.offset or stream.resumed):
+                    raise
+            stream = source.open(spec, self.resolved, 0)
             return self._receive(stream, spec, 0) if stream else None
         except ContentError:
             self.staging.drop_part(spec)
@@ -74,10 +73,22 @@ class Fetcher:
             self.staging.keep_part(spec)
 
     def _receive(self, stream: Stream, spec: FileSpec, have: int) -> FileSpec:
+        start = have if stream.offset == have else 0
+        seen = start
+        self.progress.advance(start)
+
+        def count(n: int) -> None:
+            nonlocal seen
+            seen += n
+            self.progress.advance(n)
+
         try:
-            return self.staging.receive(spec, stream.chunks, start=have, on_bytes=self.progress.advance)
+            return self.staging.receive(spec, stream.chunks, start=start, on_bytes=count)
         except OSError:
             self.staging.drop_part(spec)
+            raise
+        except ContentError:
+            self.progress.advance(-seen)
             raise
         finally:
             close = getattr(stream.chunks, "close", None)

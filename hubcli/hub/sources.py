@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from hubcli.manifest import FileSpec, Resolved
+from hubcli.paths import offline_switch
 
 CHUNK = 1 << 20
 
 
 @dataclass(slots=True)
 class Stream:
-    """The bytes of one file from position `offset` on. `chunks` is read once; closing it ends the transfer."""
+    """The bytes of one file from position `offset` on. `chunks` is read once; closing it ends the transfer.
+
+    `resumed` says that they came in more than one transfer, so that wrong bytes are worth another try.
+    """
 
     chunks: Iterator[bytes]
     offset: int = 0
+    resumed: bool = False
 
 
 class Source(Protocol):
@@ -65,6 +71,27 @@ class FolderSource:
         return read_local(self.folder / file.sha256, offset) if file.sha256 else None
 
 
+class MemorySource:
+    """Small files that this process has read already, while it resolved a ref: they are not asked for twice."""
+
+    label = "memory"
+    _seen: ClassVar[dict[str, bytes]] = {}
+
+    @classmethod
+    def remember(cls, data: bytes) -> str:
+        """Keep a small file, among the last few; returns its sha256."""
+        found = hashlib.sha256(data).hexdigest()
+        cls._seen[found] = data
+        while len(cls._seen) > 64:
+            del cls._seen[next(iter(cls._seen))]
+        return found
+
+    def open(self, file: FileSpec, resolved: Resolved, offset: int = 0) -> Stream | None:
+        """As `Source.open`."""
+        data = self._seen.get(file.sha256)
+        return None if data is None else Stream(iter([data[offset:]]), offset)
+
+
 class HfCacheSource:
     """The Hugging Face cache of this machine: blobs of big files are named by sha256, others lie in the commit's snapshot."""
 
@@ -108,12 +135,12 @@ def hf_cache() -> Path:
     return Path(os.path.expandvars(cache)).expanduser() / "huggingface" / "hub"
 
 
-def by_root(root: str, tokens: Mapping[str, str] | None = None) -> Source:
+def by_root(root: str, tokens: Mapping[str, str] | None = None, offline: str | None = None) -> Source:
     """The source for a folder or a URL that holds files by hash."""
     if root.lower().startswith(("http://", "https://")):
         from hubcli.hub.mirror import MirrorSource
 
-        return MirrorSource(root, tokens)
+        return MirrorSource(root, tokens, offline)
     return FolderSource(Path(root.removeprefix("file://")).expanduser())
 
 
@@ -125,24 +152,34 @@ class Sources:
         mirrors: folders or URLs that hold files by hash.
         tokens: a token by origin (`https://host:port`), for endpoints and mirrors other than the person's own hub.
         token: the token for the person's own hub (`HF_ENDPOINT`); None takes the one huggingface_hub has; "" none.
-        offline: refuse the network; None asks the environment.
+        offline: the name of the switch that turns the network off, True for one without a name, False for none; None
+            asks the environment.
         cache: the Hugging Face cache; None the usual place.
     """
 
     mirrors: Sequence[str] = ()
     tokens: Mapping[str, str] | None = None
     token: str | None = None
-    offline: bool | None = None
+    offline: str | bool | None = None
     cache: Path | None = None
 
     def of(self, resolved: Resolved) -> Iterator[Source]:
         """The sources to try for one release, made one after another as they are needed."""
+        offline = switch(self.offline)
         for root in resolved.file_roots:
-            yield by_root(root, self.tokens)
+            yield by_root(root, self.tokens, offline)
+        yield MemorySource()
         yield HfCacheSource(self.cache)
         for root in self.mirrors:
-            yield by_root(root, self.tokens)
+            yield by_root(root, self.tokens, offline)
         if resolved.release.hub is not None:
             from hubcli.hub.hf import HubSource
 
-            yield HubSource(resolved.endpoint, tokens=self.tokens, token=self.token, offline=self.offline)
+            yield HubSource(resolved.endpoint, tokens=self.tokens, token=self.token, offline=offline)
+
+
+def switch(offline: str | bool | None) -> str | None:
+    """The name of the switch that turns the network off, or None: what `offline` of `Sources` means."""
+    if offline is None:
+        return offline_switch()
+    return offline if isinstance(offline, str) else ("offline=True" if offline else None)

@@ -1,0 +1,187 @@
+"""A hub repository without an index entry as a release: `hf:org/repo@revision`, for adapters in peft's format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from hubcli.errors import (
+    ContentError,
+    EntryError,
+    NotFoundError,
+    UnsafeFormatError,
+    UsageError,
+)
+from hubcli.hub.hf import file_url
+from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, as_list, base_of, head_of, method_of, parse
+from hubcli.hub.sources import MemorySource, switch
+from hubcli.hub.transport import COMMIT, HubHttp
+from hubcli.index.entries import safe_path
+from hubcli.manifest import FileSpec, HubLocation, Json, Release, Resolved
+from hubcli.refs import Ref
+
+WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
+MAX_INFO = 8 << 20
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_LICENSE = re.compile(r"LICEN[CS]E(?:\.(?:txt|md))?\Z", re.IGNORECASE)
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def resolve_hub(
+    ref: Ref,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    tokens: Mapping[str, str] | None = None,
+    offline: str | bool | None = None,
+) -> Resolved:
+    """The release that a hub repository at a revision makes: one request for the list of files, one for the config.
+
+    Hashes of small files are not known before they are read: their `sha256` is "", and an install records it.
+
+    Args:
+        endpoint: the hub; None the person's own (`HF_ENDPOINT`).
+        token, tokens, offline: as for `Sources`.
+
+    Raises:
+        OfflineError, NetworkError, NotFoundError: the hub can't be asked, or has no such repository or revision.
+        MethodNotFoundError: no plugin claims this kind of config.
+        UnsafeFormatError: the weights are there as a pickle alone. PolicyError: E_REMOTE_CODE.
+        ContentError: E_BAD_HEADER, E_COMMIT, E_SIZE. EntryError: the answer or the config is not what it should be.
+    """
+    if ref.kind != "hf":
+        raise UsageError(f"expected a ref like hf:org/repo, found {ref}")
+    http = HubHttp(endpoint, tokens=tokens, token=token, offline=switch(offline))
+    info = _info(http, ref)
+    commit = info["sha"]
+    http.commit = commit
+    sizes = _files(info, ref)
+    config_spec, config = _config(http, ref, commit, sizes)
+    method = method_of(config, f"hf:{ref.name}")
+    listed = [config_spec] + [spec for spec in _wanted(sizes, config, ref) if spec.path != CONFIG]
+    release = Release(
+        version=commit,
+        license=_word(_card(info).get("license")) or "unknown",
+        published=_time(info.get("lastModified")),
+        method=method,
+        base=base_of(config, f"hf:{ref.name}"),
+        task=TASKS.get(str(config.get("task_type"))) or _word(info.get("pipeline_tag")),
+        language=tuple(filter(None, map(_word, as_list(_card(info).get("language"))))),
+        files=tuple(sorted(listed, key=lambda spec: spec.path)),
+        hub=HubLocation(ref.name, commit),
+        head=head_of(config),
+    )
+    return Resolved(ref.store_name, commit, str(ref), release, index="hf", endpoint=endpoint)
+
+
+def _info(http: HubHttp, ref: Ref) -> Json:
+    revision = quote(ref.spec or "main", safe="")
+    url = f"{http.endpoint}/api/models/{quote(ref.name)}/revision/{revision}?blobs=true"
+    try:
+        with http.get(url, max_bytes=MAX_INFO) as response:
+            data = response.read()
+    except NotFoundError as error:
+        at = f" at {ref.spec}" if ref.spec else ""
+        hint = "check the name and the revision; a private repository needs a token (hf auth login)"
+        raise NotFoundError(f"{http.endpoint} has no model repository {ref.name}{at}", hint=hint) from error
+    info = _parse(data, f"{http.endpoint}: {ref.name}")
+    if not isinstance(info.get("sha"), str) or not COMMIT.match(info["sha"]):
+        found = ascii(info.get("sha"))[:80]
+        raise ContentError(
+            f"{http.endpoint}: {ref.name}: expected a commit of 40 hex digits, found {found}", id="E_BAD_HEADER"
+        )
+    if COMMIT.match(ref.spec) and info["sha"] != ref.spec:
+        raise ContentError(
+            f"{http.endpoint}: {ref.name}: asked for {ref.spec}, the hub answers {info['sha']}", id="E_COMMIT"
+        )
+    return info
+
+
+def _parse(data: bytes, where: str) -> Json:
+    """The hub's answer. Texts of cards in it may hold any character: what is taken from it is checked one by one."""
+    import json
+
+    try:
+        info = json.loads(data)
+    except (ValueError, RecursionError):
+        raise EntryError(f"{where}: the hub's answer is no JSON", id="E_JSON_SYNTAX") from None
+    if not isinstance(info, dict):
+        raise EntryError(f"{where}: expected a JSON object about the repository")
+    return info
+
+
+def _files(info: Json, ref: Ref) -> dict[str, FileSpec]:
+    """Every file of the repository that has a safe path, with size and, where the hub knows it, sha256."""
+    found = {}
+    for item in as_list(info.get("siblings")):
+        path, size = (item.get("rfilename"), item.get("size")) if isinstance(item, dict) else (None, None)
+        if not isinstance(path, str) or type(size) is not int or size < 0:
+            raise EntryError(f"hf:{ref.name}: the hub lists a file without name or size: {ascii(item)[:120]}")
+        lfs = item.get("lfs")
+        sha256 = lfs.get("sha256") if isinstance(lfs, dict) else ""
+        if sha256 and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
+            raise EntryError(f"hf:{ref.name}: {path!a}: expected a sha256, found {ascii(sha256)[:80]}")
+        if path in (CONFIG, WEIGHTS, CARD, *_TOKENIZER) or _LICENSE.match(path) or path.lower().endswith(_PICKLES):
+            found[path] = FileSpec(str(safe_path(path)), size, sha256 or "", _role(path))
+    return found
+
+
+def _role(path: str) -> str:
+    roles = {CONFIG: "config", WEIGHTS: "weights", CARD: "card", **dict.fromkeys(_TOKENIZER, "tokenizer")}
+    return roles.get(path, "license" if _LICENSE.match(path) else "weights")
+
+
+def _config(http: HubHttp, ref: Ref, commit: str, files: dict[str, FileSpec]) -> tuple[FileSpec, Json]:
+    spec = files.get(CONFIG)
+    if spec is None:
+        raise NotFoundError(
+            f"hf:{ref.name} at {commit} has no {CONFIG}",
+            hint="it is no adapter in peft's format; a whole model is a base, not an adapter",
+        )
+    if spec.size > MAX_BYTES:
+        raise EntryError(f"{CONFIG}: expected at most {MAX_BYTES:,} bytes, found {spec.size:,}", id="E_JSON_SIZE")
+    with http.get(file_url(http.endpoint, ref.name, commit, CONFIG), max_bytes=spec.size) as response:
+        data = response.read()
+    if len(data) != spec.size:
+        raise ContentError(f"{CONFIG}: expected {spec.size:,} bytes, found {len(data):,}", id="E_SIZE")
+    config = parse(data, f"hf:{ref.name}")
+    found = MemorySource.remember(data)
+    if spec.sha256 and found != spec.sha256:
+        raise ContentError(f"{CONFIG}: expected sha256 {spec.sha256}, found {found}")
+    return FileSpec(CONFIG, spec.size, found, "config"), config
+
+
+def _wanted(files: dict[str, FileSpec], config: Json, ref: Ref) -> list[FileSpec]:
+    """The files to install: weights, config, card, licence; a tokenizer only where the adapter trained token embeddings."""
+    if WEIGHTS not in files:
+        pickles = sorted(path for path in files if path.lower().endswith(_PICKLES))
+        if pickles:
+            raise UnsafeFormatError(
+                f"hf:{ref.name} has its weights as {', '.join(pickles)[:120]!a} alone: a pickle can run code when it is read",
+                hint="ask its authors for safetensors, or convert it yourself from a folder you trust",
+            )
+        raise NotFoundError(f"hf:{ref.name} has no {WEIGHTS}")
+    modules = [str(m) for m in as_list(config.get("modules_to_save"))]
+    trained = bool(config.get("trainable_token_indices")) or any(
+        "embed" in m or m in ("wte", "lm_head") for m in modules
+    )
+    wanted = [CONFIG, WEIGHTS, CARD, *(_TOKENIZER if trained else ())]
+    return [spec for path, spec in files.items() if path in wanted or _LICENSE.match(path)]
+
+
+def _card(info: Json) -> Json:
+    card = info.get("cardData")
+    return card if isinstance(card, dict) else {}
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and _TOKEN.match(value) else None
+
+
+def _time(value: Any) -> str:
+    """The hub's time to whole seconds; the epoch where it gives none."""
+    found = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value) if isinstance(value, str) else None
+    return f"{found[0]}Z" if found else "1970-01-01T00:00:00Z"
