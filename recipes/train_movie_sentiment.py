@@ -166,7 +166,8 @@ def main() -> None:
     model = load_base(base, recipe["labels"])
     probed = probe(model, parts, recipe["probe"])
     print("probe", json.dumps(probed), flush=True)
-    config = LoraConfig(task_type="SEQ_CLS", modules_to_save=recipe["head_modules"], **recipe["method"]["config"])
+    head = list(recipe["head_modules"])  # a copy: peft extends the list it is given
+    config = LoraConfig(task_type="SEQ_CLS", modules_to_save=head, **recipe["method"]["config"])
     tuned = get_peft_model(model, config)
     history = train(tuned, parts, recipe["train"])
     difference = check_saved(tuned, base, recipe, parts["test"], args.out / "adapter")
