@@ -45,7 +45,7 @@ def check(document: Any, schema_name: str, *, where: str = "") -> list[Fault]:
 def shown(value: Any, limit: int = 60) -> str:
     """A value for a message: ASCII, one line, shortened."""
     text = json.dumps(value, default=repr)
-    return text if len(text) <= limit else text[:limit] + "…"
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 @cache

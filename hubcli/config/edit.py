@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hubcli import toml_file
 from hubcli.config import values
 from hubcli.config.load import read_toml, user_config_file
 from hubcli.config.model import BUNDLED, IndexConfig, no_index
-from hubcli.errors import DiskError, UsageError
+from hubcli.errors import UsageError
 
 
 def add_index(
@@ -67,14 +67,7 @@ def remove_index(name: str, *, dry_run: bool = False) -> None:
 def _write(file: Path, document: Mapping[str, Any]) -> None:
     import tomli_w
 
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(tomli_w.dumps(document), encoding="utf-8", newline="\n")
-        temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DiskError(f"can't write {file}", cause=error.strerror) from None
+    toml_file.write(file, tomli_w.dumps(document))
 
 
 def _to_toml(index: IndexConfig) -> Any:

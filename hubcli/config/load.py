@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hubcli import paths
+from hubcli import paths, toml_file
 from hubcli.config import values
 from hubcli.config.model import BUNDLED, Config, IndexConfig
-from hubcli.errors import DiskError, UsageError
+from hubcli.errors import UsageError
 
 PROJECT_FILE = "adapters.toml"
 PROJECT_KEYS = {"adapters", "indexes", "mirrors", "offline"}
@@ -77,19 +77,10 @@ def _files(project: Any, user: Any) -> list[tuple[Mapping[str, Any], Path]]:
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """A TOML file; {} where there is none.
+    """A settings file; {} where there is none.
 
     Raises:
         UsageError: E_CONFIG, it is not TOML.
         DiskError: it can't be read.
     """
-    import tomllib
-
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not TOML: {error}", id="E_CONFIG") from None
-    except OSError as error:
-        raise DiskError(f"can't read {file}", cause=error.strerror) from None
+    return toml_file.read(file, UsageError, "E_CONFIG") if file.exists() else {}

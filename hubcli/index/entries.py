@@ -146,7 +146,9 @@ def _times(release: dict[str, Any], at: str) -> Iterator[Fault]:
 
 
 def _files(files: object, at: str) -> Iterator[Fault]:
-    seen: dict[str, str] = {}
+    """Paths that leave the folder, and such as would lie in one place on a system that folds case."""
+    taken: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for number, file in enumerate(files if isinstance(files, list) else []):
         path = file.get("path") if isinstance(file, dict) else None
         if not isinstance(path, str):
@@ -154,12 +156,13 @@ def _files(files: object, at: str) -> Iterator[Fault]:
         if reason := _unsafe(path):
             yield Fault(f"{at}[{number}].path", reason.removeprefix("expected "), ascii(path)[1:81], "E_PATH_UNSAFE")
             continue
-        folded = path.lower()
-        if clash := seen.get(folded):
-            yield Fault(f"{at}[{number}].path", f"a path that {clash} does not take", shown(path), "E_PATH_UNSAFE")
-        seen[folded] = path
-        for parent in list(PurePosixPath(folded).parents)[:-1]:
-            seen.setdefault(str(parent), path)
+        folded = PurePosixPath(path.lower())
+        parents = [str(parent) for parent in list(folded.parents)[:-1]]
+        clash = taken.get(str(folded)) or folders.get(str(folded)) or next((taken[p] for p in parents if p in taken), None)
+        if clash:
+            yield Fault(f"{at}[{number}].path", f"a path beside {clash}", shown(path), "E_PATH_UNSAFE")
+        taken[str(folded)] = path
+        folders.update(dict.fromkeys(parents, path))
 
 
 def _requires(requires: object, at: str) -> Iterator[Fault]:
