@@ -25,8 +25,14 @@ def open_ranged(http: Http, url: str, size: int, offset: int = 0, sleep: Sleep =
     Raises:
         HubcliError: as `Http.get`.
     """
-    response = _get(http, url, size, offset)
-    if offset and not _continues(response, offset):
+    try:
+        response = _get(http, url, size, offset)
+    except NetworkError as error:
+        if not offset or error.id != "E_NETWORK":
+            raise
+        offset = 0  # some servers refuse a Range that they can't serve
+        response = _get(http, url, size, 0)
+    if not (_continues(response, offset) if offset else response.status == 200):
         response = _from_front(http, url, size, response)
         offset = 0
     stream = Stream(iter(()), offset)

@@ -45,8 +45,9 @@ class HubHttp(Http):
         commit: str | None = None,
         timeout: float = TIMEOUT,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        super().__init__(tokens, offline, timeout=timeout, sleep=sleep)
+        super().__init__(tokens, offline, timeout=timeout, sleep=sleep, clock=clock)
         self.endpoint = (endpoint or own_endpoint()).rstrip("/")
         self.commit = commit
         self._own = origin_of(own_endpoint())
