@@ -1,0 +1,290 @@
+"""The handle: `adapt(model)` gives the one object that owns every hook on this model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from hubcli import heads as head_rules
+from hubcli import loading
+from hubcli.adapter import Adapter, AdapterInfo
+from hubcli.bases import Identity
+from hubcli.composition import Expr
+from hubcli.engine import Engine
+from hubcli.errors import ActiveError, NotFoundError
+from hubcli.families import Structure
+from hubcli.manifest import Installed
+from hubcli.method import Method
+from hubcli.residents import CHILD, Residents, Room
+
+if TYPE_CHECKING:
+    from hubcli.predict import Prediction
+
+Locate = Callable[[str], Installed]
+
+
+def adapt(
+    model: nn.Module,
+    *,
+    locate: Locate | None = None,
+    tokenizer: Any = None,
+    labels: Sequence[str] | None = None,
+    base: Identity | None = None,
+) -> Adapted:
+    """The handle of a model; the same one again for the same model.
+
+    Args:
+        model: a transformers model (or a compiled one: its original is adapted). It keeps class, keys and `generate`.
+        locate: finds an installed adapter by ref; without it only folders can be loaded.
+        tokenizer: for `predict` and `pipeline`.
+        labels: of the model's own head, instead of its config's.
+        base: what is known of the model's weights, e.g. from `hubcli.bases.load_base`.
+    """
+    model = getattr(model, "_orig_mod", model)
+    child = model._modules.get(CHILD)
+    handle = child.handle if isinstance(child, Residents) else Adapted(model)
+    handle.locate = locate or handle.locate
+    handle.tokenizer = tokenizer if tokenizer is not None else handle.tokenizer
+    handle.own_labels = tuple(labels) if labels is not None else handle.own_labels
+    handle.base = base or handle.base
+    return handle
+
+
+class Adapted:
+    """Adapters on one model. Made by `adapt`."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.locate: Locate | None = None
+        self.tokenizer: Any = None
+        self.own_labels: tuple[str, ...] | None = None
+        self.base: Identity | None = None
+        self.warned: set[str] = set()
+        self._methods: dict[str, Method[Any]] = {}
+        self.engine = Engine(self, model, self._load_leaf)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "locate": None}
+
+    def __repr__(self) -> str:
+        names = list(self.engine.adapters)
+        return f"Adapted({type(self.model).__name__}, adapters={names}, active={self.engine.routing.active})"
+
+    @property
+    def structure(self) -> Structure:
+        """The model's modules by name."""
+        return self.engine.structure
+
+    @property
+    def adapters(self) -> Mapping[str, AdapterInfo]:
+        """What is loaded, by name."""
+        return {name: adapter.info() for name, adapter in self.engine.adapters.items()}
+
+    @property
+    def active(self) -> Expr | tuple[Expr, ...]:
+        """The expression that forward uses in this thread; a tuple for rows."""
+        program = self.engine.routing.local.program or self.engine.routing.active
+        return program.expr if program.rows is None else program.rows
+
+    def method(self, name: str) -> Method[Any]:
+        """The method of this name, one instance a handle."""
+        if name not in self._methods:
+            from hubcli.plugins import plugins
+
+            self._methods[name] = plugins().method_class(name)()
+        return self._methods[name]
+
+    def forget(self) -> None:
+        """Tensors moved: plans are made anew. Called by the model's own `.to()`."""
+        self.engine.forget()
+
+    def room(self) -> Room:
+        """A place for one adapter's parameters, not yet in the model."""
+        return Room(self)
+
+    def load(self, ref: str | Path, name: str | None = None, *, allow_base_mismatch: bool = False) -> str:
+        """Attach an adapter, inactive. A failed load leaves nothing behind.
+
+        Args:
+            ref: a folder, or a ref that `locate` finds.
+            name: what to call it; by default `group/name`, `org/repo` or the folder's name. The same bytes again give the
+                same name.
+            allow_base_mismatch: attach also where the base is known to be another one; shapes must fit all the same.
+
+        Returns:
+            The adapter's name.
+
+        Raises:
+            NameInUseError: other bytes are loaded under this name.
+            BaseMismatchError: it was made for another base. Other errors as `hubcli.formats.read`.
+        """
+        found = loading.source(ref, self.locate)
+        checkpoint = loading.checked(found)
+        name = name or found.name
+        if loading.same_bytes(self.engine.adapters.get(name), name, checkpoint):
+            return name
+        self.engine.take_in(loading.adapter(self, name, found, checkpoint, allow_base_mismatch))
+        return name
+
+    def add(
+        self,
+        method: str,
+        name: str,
+        config: Mapping[str, Any] | None = None,
+        head: str | Iterable[str] | None = "auto",
+    ) -> str:
+        """Add a fresh adapter whose delta is zero, ready to train, inactive.
+
+        Args:
+            method: the PEFT method's name.
+            name: what to call it.
+            config: the method's config, with the keys of its own format; defaults from the model's family.
+            head: "auto" trains and saves the task head with it, None trains none, or names of modules.
+
+        Raises:
+            NameInUseError, MethodNotFoundError, ConfigKeyError.
+        """
+        loading.check_free(self.engine.adapters, name)
+        adapter = loading.fresh(self, method, name, dict(config or {}), head)
+        adapter.train(True, self.structure.modules)
+        self.engine.take_in(adapter)
+        return name
+
+    def activate(self, expr: Expr = None, *, rows: Sequence[Expr] | None = None) -> None:
+        """Set what forward uses from now on; None is the bare base. `rows` gives one expression a batch row.
+
+        Raises:
+            BusyError: a forward is running.
+            NotFoundError, UnsupportedError, ExpressionError: the expression can't be used on this model.
+        """
+        self.engine.entrance.check_idle("activate")
+        self.engine.routing.active = self.engine.program(expr, rows)
+
+    @contextlib.contextmanager
+    def using(self, expr: Expr = None, rows: Sequence[Expr] | None = None) -> Iterator[Adapted]:
+        """Use an expression in this thread for the length of a block; what was used before comes back, also on error."""
+        program = self.engine.program(expr, rows)
+        local = self.engine.routing.local
+        before, local.program = local.program, program
+        self.engine.using.append(program)
+        try:
+            yield self
+        finally:
+            local.program = before
+            self.engine.using.remove(program)
+
+    def _load_leaf(self, ref: str) -> None:
+        """A name in an expression that is not loaded is a ref."""
+        if self.locate is None and not Path(ref).is_dir():
+            known = ", ".join(self.engine.adapters) or "none"
+            raise NotFoundError(f"no adapter '{ref}' is loaded (loaded: {known})", hint="load it first")
+        self.load(ref, ref)
+
+    def trainable(self, names: str | Iterable[str]) -> list[nn.Parameter]:
+        """Make these adapters train and freeze everything else.
+
+        Returns:
+            Their parameters, heads included, for an optimiser.
+
+        Raises:
+            NotFoundError: a name is not loaded. BusyError: a forward is running.
+        """
+        self.engine.entrance.check_idle("trainable")
+        wanted = [names] if isinstance(names, str) else list(names)
+        return self.engine.trainable([self._named(name) for name in wanted])
+
+    def save(self, name: str, folder: str | Path, format: str = "peft") -> Path:
+        """Write one adapter, its head included, as a folder that the format's own library loads.
+
+        Raises:
+            NotFoundError: no such adapter. UnsupportedError: a format that can't be written, or not for this method.
+        """
+        loading.save(self._named(name), Path(folder), format, self)
+        return Path(folder)
+
+    def _named(self, name: str) -> Adapter:
+        if name not in self.engine.adapters:
+            known = ", ".join(self.engine.adapters) or "none"
+            raise NotFoundError(f"no adapter '{name}' is loaded (loaded: {known})")
+        return self.engine.adapters[name]
+
+    def detach(self, name: str | None = None) -> None:
+        """Take one adapter off, or everything: without a name the model is afterwards what it was, to the bit.
+
+        Raises:
+            ActiveError: the adapter is active; or, without a name, a `using` block is open.
+            BusyError: a forward is running.
+        """
+        engine = self.engine
+        engine.entrance.check_idle("detach")
+        if name is None:
+            if engine.using:
+                raise ActiveError(f"a using block is open: {engine.using[-1]}", hint="leave the using block first")
+            engine.detach()
+            return
+        self._named(name)
+        for program in (engine.routing.active, *engine.using):
+            if name in program.names:
+                raise ActiveError(f"'{name}' is in use: {program}", hint="activate something else, or None, first")
+        engine.let_go(name)
+
+    def __call__(
+        self, *args: Any, expr: Expr | EllipsisType = ..., rows: Sequence[Expr] | None = None, **inputs: Any
+    ) -> Any:
+        """The model's forward, under `expr` or `rows` where given, else under what is active."""
+        with self._maybe(expr, rows):
+            return head_rules.one_a_child(
+                self.engine.routing.program(False), self.model(*args, **inputs), self.labels_of
+            )
+
+    def generate(
+        self, *args: Any, expr: Expr | EllipsisType = ..., rows: Sequence[Expr] | None = None, **inputs: Any
+    ) -> Any:
+        """The model's generate, under `expr` or `rows` where given, else under what is active.
+
+        Raises:
+            UnsupportedError: a composition that can't generate (Split), or rows together with beams.
+        """
+        with self._maybe(expr, rows):
+            return self.engine.entrance.generate(self.model, *args, **inputs)
+
+    def predict(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = 32,
+        expr: Expr | EllipsisType = ...,
+        rows: Sequence[Expr] | None = None,
+    ) -> list[Prediction]:
+        """Classify texts: one Prediction(text, label, score) each, in order. Other tasks: the pipeline's own answers."""
+        from hubcli.predict import predict
+
+        with self._maybe(expr, rows):
+            return predict(self, [texts] if isinstance(texts, str) else list(texts), batch_size)
+
+    def pipeline(self, task: str | None = None, **options: Any) -> Any:
+        """A transformers pipeline over this model, with the labels of what is active now."""
+        from hubcli.predict import pipeline
+
+        return pipeline(self, task, options)
+
+    @contextlib.contextmanager
+    def _maybe(self, expr: Expr | EllipsisType, rows: Sequence[Expr] | None) -> Iterator[None]:
+        if expr is ... and rows is None:
+            yield
+            return
+        with self.using(None if expr is ... else expr, rows):
+            yield
+
+    def labels_of(self, expr: Expr) -> tuple[str, ...]:
+        """The labels of the head that answers under one expression."""
+        known = {name: a.labels or () for name, a in self.engine.adapters.items() if a.heads}
+        found = head_rules.labels_of(expr, known)
+        if found is not None:
+            return found
+        return self.own_labels if self.own_labels is not None else self.structure.labels()

@@ -1,0 +1,264 @@
+"""One loaded adapter: its own tensors, its leaves at the model's sites, its replaced modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
+from hubcli.families import Structure
+from hubcli.formats import Checkpoint
+from hubcli.manifest import BaseModel
+from hubcli.method import Leaf, Method, Site, layer_index
+from hubcli.residents import Room, replica
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """What `adapted.adapters` shows of an adapter.
+
+    `parameters` counts numbers, heads included; `heads` are the modules it replaces; `labels` of its head, or None.
+    """
+
+    name: str
+    method: str
+    config: Mapping[str, Any]
+    parameters: int
+    heads: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    base: BaseModel | None
+    source: str
+    trainable: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Adapter:
+    """A resident adapter. `sites` holds its tensors (views of its file, or Parameters once it trains)."""
+
+    name: str
+    method: Method[Any]
+    config: dict[str, Any]
+    settings: Any
+    sites: dict[Site, dict[str, Tensor]]
+    heads: dict[str, nn.Module]
+    room: Room
+    digest: str | None = None
+    labels: tuple[str, ...] | None = None
+    base: BaseModel | None = None
+    source: str = ""
+    notes: list[str] = field(default_factory=list)
+    trainable: bool = False
+    _leaves: dict[Site, Leaf] = field(default_factory=dict)
+
+    def leaf(self, site: Site, module: nn.Module) -> Leaf | None:
+        """Its leaf at a site, made once; None where it adds nothing."""
+        tensors = self.sites.get(site)
+        if tensors is None:
+            return None
+        leaf = self._leaves.get(site)
+        if leaf is None:
+            placed = tensors if self.trainable else cast(tensors, *place(module))
+            leaf = self._leaves[site] = self.method.leaf(site, module, self.settings, placed, self.trainable)
+        return leaf
+
+    def forget(self) -> None:
+        """Drop what was made of the tensors: they moved, or they train."""
+        self._leaves.clear()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is registered in its room."""
+        return list(self.room.parameters())
+
+    def train(self, wanted: bool, modules: Mapping[str, nn.Module]) -> None:
+        """Make its tensors Parameters that train, or stop that. Training is in fp32, or in the base's dtype if finer."""
+        self.trainable = wanted
+        if wanted:
+            for site, tensors in self.sites.items():
+                device, dtype = place(modules[site.path])
+                finer = torch.promote_types(dtype, torch.float32)
+                for name, tensor in tensors.items():
+                    if not isinstance(tensor, nn.Parameter):
+                        fresh = tensor.detach().to(device, finer, copy=True)
+                        tensors[name] = self.room.keep(site.path, name, fresh, trains=True)
+            self._own_heads()
+        for parameter in self.parameters():
+            parameter.requires_grad_(wanted)
+        self.forget()
+
+    def _own_heads(self) -> None:
+        """Copies of the head's numbers: a mapped file is no place to train in."""
+        with torch.no_grad():
+            for twin in self.heads.values():
+                for parameter in twin.parameters():
+                    if not parameter.requires_grad:
+                        parameter.data = parameter.detach().clone()
+
+    def info(self) -> AdapterInfo:
+        """Its description."""
+        heads = [p for twin in self.heads.values() for p in twin.parameters()]
+        count = sum(t.numel() for tensors in self.sites.values() for t in tensors.values()) + sum(
+            p.numel() for p in heads
+        )
+        return AdapterInfo(
+            self.name, self.method.name, dict(self.config), count, tuple(self.heads), self.labels, self.base, self.source,
+            self.trainable, tuple(self.notes),
+        )  # fmt: skip
+
+
+def place(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where a site's deltas are computed: its weight's device, and its dtype (the compute dtype of a quantised module)."""
+    parameter = next(module.parameters(), None)
+    if parameter is None:
+        return torch.device("cpu"), torch.get_default_dtype()
+    if parameter.is_floating_point():
+        return parameter.device, parameter.dtype
+    dtype = getattr(module, "compute_dtype", None)
+    return parameter.device, dtype if isinstance(dtype, torch.dtype) else torch.get_default_dtype()
+
+
+def cast(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors on a device in a dtype, detached; views where nothing changes."""
+    return {name: tensor.detach().to(device, dtype) for name, tensor in tensors.items()}
+
+
+def fitted(
+    checkpoint: Checkpoint, method: Method[Any], settings: Any, structure: Structure
+) -> dict[Site, dict[str, Tensor]]:
+    """The checkpoint's tensors by this model's sites, every name and shape checked.
+
+    Raises:
+        BaseMismatchError: modules that the model hasn't, layers too many or too few, other shapes.
+        WeightsError: tensors that the config doesn't name, missing or unknown parameters, NaN or infinity.
+    """
+    wanted = {
+        site.path: site for site in structure.kept((method.name, settings), lambda: method.sites(structure, settings))
+    }
+    found: dict[Site, dict[str, Tensor]] = {}
+    unknown = []
+    for path, tensors in checkpoint.tensors.items():
+        if not method.claims(path, settings):
+            raise WeightsError(f"{path} has tensors, but the config doesn't name it")
+        own = structure.locate(path)
+        if own is None:
+            unknown.append(path)
+            continue
+        site = wanted.get(own) or Site(own)
+        _check_shapes(site, tensors, method.shapes(site, structure.modules[own], settings))
+        found[site] = tensors
+    if unknown:
+        raise _absent(unknown, structure)
+    missing = [path for path in wanted if wanted[path] not in found]
+    if missing:
+        raise _missing(missing, found, structure)
+    return found
+
+
+def _check_shapes(site: Site, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    if set(tensors) != set(expected):
+        raise WeightsError(f"{site.path}: expected {', '.join(sorted(expected))}, found {', '.join(sorted(tensors))}")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != expected[name]:
+            raise BaseMismatchError(
+                f"{site.path}: {name} has shape {tuple(tensor.shape)}, this model needs {expected[name]}",
+                hint="the adapter was made for a base of another size, or its rank is not what its config says",
+            )
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(f"{site.path}: {name} holds NaN or infinity", id="E_WEIGHTS_NONFINITE")
+
+
+def _deepest(paths: Iterable[str]) -> int | None:
+    found = [index for path in paths if (index := layer_index(f"x.x.{path}")) is not None]
+    return max(found) + 1 if found else None
+
+
+def _absent(unknown: list[str], structure: Structure) -> BaseMismatchError:
+    """The model lacks modules: too few layers, if it has the first of them, else another architecture."""
+    twin = structure.locate(_first_layer(unknown[0]))
+    needed, have = _deepest(unknown), structure.layers([twin] if twin else [])
+    if needed is not None and have is not None and needed > have:
+        return BaseMismatchError(
+            f"layer count: the adapter was made for at least {needed} layers, this model has {have}"
+        )
+    return BaseMismatchError(
+        f"modules: the adapter adapts {unknown[0]}, which this {structure.base_class} has not ({len(unknown)} such modules)"
+    )
+
+
+def _first_layer(path: str) -> str:
+    parts = path.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdecimal()), None)
+    return path if at is None else ".".join([*parts[:at], "0", *parts[at + 1 :]])
+
+
+def _missing(missing: list[str], found: Mapping[Site, Any], structure: Structure) -> BaseMismatchError | WeightsError:
+    covered, have = _deepest(site.path for site in found), structure.layers(missing)
+    if covered is not None and have is not None and covered < have and (_deepest(missing[:1]) or 0) > covered:
+        return BaseMismatchError(f"layer count: the adapter was made for {covered} layers, this model has {have}")
+    return WeightsError(
+        f"{missing[0]}: the config names it, but there are no tensors for it ({len(missing)} such modules)"
+    )
+
+
+def replicas(checkpoint: Checkpoint, structure: Structure) -> dict[str, nn.Module]:
+    """The modules that the checkpoint replaces, with its tensors in them.
+
+    Raises:
+        BaseMismatchError: the model has no such module.
+        WeightsError: missing or unknown parameters, NaN or infinity.
+        UnsupportedError: embeddings that were resized for new tokens.
+    """
+    made: dict[str, nn.Module] = {}
+    for path, tensors in checkpoint.heads.items():
+        own = structure.locate(path)
+        if own is None:
+            raise BaseMismatchError(
+                f"head: the adapter replaces {path}, which this {structure.base_class} has not",
+                hint="load the base with that head, or leave the base to load_adapter",
+            )
+        module = structure.modules[own]
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise WeightsError(f"{path}.{name} holds NaN or infinity", id="E_WEIGHTS_NONFINITE")
+        made[own] = replica(module, tensors, path)
+        _check_width(path, module, made[own])
+    _check_others(checkpoint, structure)
+    return made
+
+
+def _check_width(path: str, module: nn.Module, twin: nn.Module) -> None:
+    """Only a head's outputs may differ in number from the model's own."""
+    for (name, own), given in zip(module.named_parameters(), twin.parameters(), strict=True):
+        if isinstance(module, nn.Embedding) and own.shape != given.shape:
+            raise UnsupportedError(
+                f"{path}.{name}: expected shape {tuple(own.shape)}, found {tuple(given.shape)}; "
+                "adapters with resized embeddings are not supported yet"
+            )
+        if own.shape[1:] != given.shape[1:]:
+            raise BaseMismatchError(
+                f"{path}.{name} has shape {tuple(given.shape)}, this model needs {tuple(own.shape)}"
+            )
+
+
+def _check_others(checkpoint: Checkpoint, structure: Structure) -> None:
+    """Copies of the base's own tensors (peft saves targeted embeddings) change nothing; anything else is refused."""
+    own = dict(structure.model.named_parameters(remove_duplicate=False))
+    for key, tensor in checkpoint.others.items():
+        bare = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        base = own.get(bare)
+        if (
+            base is not None
+            and base.shape == tensor.shape
+            and torch.equal(base.detach().cpu().to(tensor.dtype), tensor)
+        ):
+            checkpoint.notes.append(f"{key} equals the base's and is not kept")
+        elif base is not None:
+            raise ConfigKeyError(
+                f"{key}: the adapter brings other base weights than this model's, which is not supported"
+            )
+        else:
+            raise WeightsError(f"{key}: no part of the method, and in no module of modules_to_save")

@@ -1,0 +1,290 @@
+"""Bases: is this the base an adapter was made for, and where is the base when nobody gave one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hubcli.errors import BaseMismatchError, BaseNotFoundError, MissingExtraError, OfflineError, UnsupportedError
+from hubcli.families import Structure
+from hubcli.manifest import BaseModel
+from hubcli.method import HubcliWarning
+from hubcli.paths import offline_switch
+from hubcli.plugins import plugins
+
+WEIGHTS = "model.safetensors"
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+INSIST = "if you know better: allow_base_mismatch=True (--allow-base-mismatch)"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is known of a model's weights: hub id, 40-hex commit, sha256 of the weights file; None where unknown."""
+
+    id: str | None = None
+    revision: str | None = None
+    weights_sha256: str | None = None
+
+
+def check_architecture(expected: BaseModel | None, structure: Structure, name: str) -> None:
+    """Refuse another architecture, where the adapter says which it needs.
+
+    Raises:
+        BaseMismatchError: names both.
+    """
+    wanted = expected.architecture if expected else None
+    if wanted and wanted not in (structure.architecture, structure.base_class):
+        raise BaseMismatchError(f"{name}: architecture: made for {wanted}, this model is {structure.architecture}")
+
+
+def check_base(
+    expected: BaseModel | None,
+    structure: Structure,
+    known: Identity | None,
+    name: str,
+    *,
+    allow: bool,
+    warned: set[str],
+) -> None:
+    """Compare the base an adapter was made for with this model, whose structure fits.
+
+    Same (weights hash, or id and commit): silent. Unknown: one warning a handle.
+
+    Raises:
+        BaseMismatchError: a known weights hash or id differs, and `allow` is not given.
+    """
+    own = known or identity(structure, hashed=bool(expected and expected.weights_sha256))
+    verdict, detail = compare(expected, own)
+    if verdict == "different" and not allow:
+        raise BaseMismatchError(f"{name}: {detail}", hint=INSIST)
+    if verdict != "same" and detail not in warned:
+        warned.add(detail)
+        warnings.warn(f"{name}: {detail}", HubcliWarning, stacklevel=5)
+
+
+def compare(expected: BaseModel | None, own: Identity) -> tuple[str, str]:
+    """("same" | "different" | "unknown", why)."""
+    if expected is None:
+        return "unknown", "it does not say which base it was made for; only names and shapes were checked"
+    if expected.weights_sha256 and own.weights_sha256:
+        same = expected.weights_sha256 == own.weights_sha256
+        return "same" if same else "different", (
+            f"weights: made for {expected.id} with sha256 {expected.weights_sha256[:12]}…, "
+            f"this model's weights have {own.weights_sha256[:12]}…"
+        )
+    if own.id is None or not _is_hub_id(expected.id):
+        return "unknown", f"whether this model is {expected.id} is not known; only names and shapes were checked"
+    if not _same_id(expected.id, own.id):
+        return "different", f"base: made for {expected.id}, this model is {own.id}"
+    if expected.revision and _COMMIT.match(expected.revision) and own.revision != expected.revision:
+        found = own.revision or "an unknown commit"
+        return "unknown", f"made for {expected.id} at {expected.revision[:12]}, this model is at {found[:17]}"
+    return "same", ""
+
+
+def identity(structure: Structure, *, hashed: bool = False) -> Identity:
+    """What a model's own config says of where it comes from; `hashed` also hashes the weights file of a local folder."""
+    source = structure.model_id()
+    if not source:
+        return Identity()
+    folder = Path(source)
+    if folder.is_dir():
+        return Identity(weights_sha256=weights_sha256(folder) if hashed else None)
+    commit = getattr(getattr(structure.model, "config", None), "_commit_hash", None)
+    return Identity(source, commit) if _is_hub_id(source) else Identity()
+
+
+def own_base(structure: Structure, known: Identity | None) -> BaseModel | None:
+    """The base that an adapter trained on this model is for; None where the model does not know what it is."""
+    own = known or identity(structure, hashed=True)
+    if own.id is None:
+        return None
+    return BaseModel(own.id, own.revision, structure.architecture, own.weights_sha256)
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """The sha256 of a folder's only weights file; None where there is none, or several. Kept by path, size and time."""
+    file = folder / WEIGHTS
+    if not file.is_file():
+        return None
+    state = file.stat()
+    return _sha256(str(file.resolve()), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: str, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_hub_id(text: str) -> bool:
+    return bool(_HUB_ID.match(text)) and not Path(text).is_absolute()
+
+
+def _same_id(one: str, other: str) -> bool:
+    """Equal ids; the hub's old names without an owner (bert-base-uncased) equal any owner's model of that name."""
+    if "/" in one and "/" in other:
+        return one == other
+    return one.rpartition("/")[2] == other.rpartition("/")[2]
+
+
+def find_base(base: BaseModel, *, offline: bool = False, token: str | None = None) -> str:
+    """Where the base is: a folder that a plugin has verified, or a local folder, or its hub id if it can be had from there.
+
+    Raises:
+        BaseNotFoundError: what was tried, and what to do.
+        OfflineError: it is not on this machine and the network is switched off.
+    """
+    tried = []
+    if Path(base.id).is_dir():
+        return base.id
+    folder = plugins().find_base_model(base.id, base.revision)
+    if folder is not None:
+        return str(folder)
+    tried += [str(failure) for failure in plugins().failures if failure.plugin.startswith("base-")] or ["base plugins"]
+    if _cached(base):
+        return base.id
+    tried.append("the Hugging Face cache")
+    switch = "--offline" if offline else offline_switch()
+    if switch:
+        raise OfflineError(
+            f"the base {base.id} is not on this machine (tried {'; '.join(tried)}), and {switch} turns the network off",
+            hint=f"unset {switch}, or run once with the network, or pass your own model",
+        )
+    if not _on_hub(base, token):
+        tried.append("the hub")
+        raise BaseNotFoundError(
+            f"the base {base.id}{'@' + base.revision if base.revision else ''} was not found (tried {'; '.join(tried)})",
+            hint="pass your own model, or a token if the base is private",
+        )
+    return base.id
+
+
+def _cached(base: BaseModel) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(base.id, "config.json", revision=base.revision), str)
+
+
+def _on_hub(base: BaseModel, token: str | None) -> bool:
+    from huggingface_hub import file_exists
+
+    try:
+        return bool(file_exists(base.id, "config.json", revision=base.revision, token=token))
+    except (OSError, ValueError) as error:
+        raise BaseNotFoundError(f"the base {base.id} could not be looked up on the hub", cause=str(error)) from error
+
+
+AUTO: dict[str, str] = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "fill-mask": "AutoModelForMaskedLM",
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
+    "summarization": "AutoModelForSeq2SeqLM",
+    "image-classification": "AutoModelForImageClassification",
+    "feature-extraction": "AutoModel",
+}
+LABELLED = ("text-classification", "token-classification", "image-classification")
+
+
+def load_base(
+    base: BaseModel,
+    task: str | None,
+    labels: tuple[str, ...] = (),
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    offline: bool = False,
+    token: str | None = None,
+) -> tuple[Any, Any, Identity]:
+    """Load a base for a task, with a head of the right size, in eval mode.
+
+    Args:
+        task: as transformers' pipelines name it; None loads the bare model.
+        labels: of the head; the base's own where empty.
+        dtype: a torch dtype or its name; None takes what the weights are stored in.
+
+    Returns:
+        (model, tokenizer or None, what is known of its weights).
+
+    Raises:
+        BaseNotFoundError, OfflineError: as `find_base`. UnsupportedError: no such task.
+        BaseMismatchError: the weights found are not the ones the adapter was made for.
+    """
+    where = find_base(base, offline=offline, token=token)
+    kind = AUTO.get(task or "feature-extraction")
+    if kind is None:
+        raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")
+    own = _identity_of(base, where)
+    if base.weights_sha256 and own.weights_sha256 not in (None, base.weights_sha256):
+        raise BaseMismatchError(
+            f"weights: {base.id} should have sha256 {base.weights_sha256}, found {own.weights_sha256}"
+        )
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline, "token": token}
+    if not Path(where).is_dir():
+        options["revision"] = base.revision
+    head: dict[str, Any] = {}
+    if labels and task in LABELLED:
+        head = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    model = _quietly(kind, where, {**options, **head, "dtype": _dtype(dtype)})
+    if device is not None:
+        model.to(device)
+    return model.eval(), _tokenizer(where, options), own
+
+
+def _identity_of(base: BaseModel, where: str) -> Identity:
+    folder = Path(where)
+    if not folder.is_dir():
+        return Identity(base.id, base.revision)
+    return Identity(base.id, base.revision, weights_sha256(folder))
+
+
+def _dtype(given: Any) -> Any:
+    import torch
+
+    if not isinstance(given, str) or given == "auto":
+        return given if given is not None else "auto"
+    found = getattr(torch, given, None)
+    if not isinstance(found, torch.dtype):
+        raise UnsupportedError(f"dtype '{given}' is not known", hint="for example float32, bfloat16, float16")
+    return found
+
+
+def _quietly(kind: str, where: str, options: dict[str, Any]) -> Any:
+    """`from_pretrained` without transformers' report on the new head: the adapter brings the head."""
+    import transformers
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return getattr(transformers, kind).from_pretrained(where, **options)
+    except ImportError as error:
+        raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
+    except (OSError, ValueError) as error:
+        raise BaseNotFoundError(
+            f"the base {where} can't be loaded as {kind}", cause=str(error).splitlines()[0]
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _tokenizer(where: str, options: dict[str, Any]) -> Any:
+    """The base's tokenizer; None for a base that has none."""
+    try:
+        return _quietly("AutoTokenizer", where, options)
+    except BaseNotFoundError:
+        return None

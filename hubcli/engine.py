@@ -1,0 +1,197 @@
+"""The engine under the handle: hooks in the model, and a program of steps for each expression."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from hubcli import heads as head_rules
+from hubcli.adapter import Adapter
+from hubcli.composition import Expr
+from hubcli.entrance import Entrance
+from hubcli.families import Structure
+from hubcli.method import Leaf, Site
+from hubcli.plan import Program, Route, plan, plan_rows
+from hubcli.residents import CHILD, Residents
+from hubcli.rules import check_expression, normalised
+from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
+
+KEPT_PROGRAMS = 64
+
+
+class Engine:
+    """Hooks, residents and programs of one model. `load` brings in a name that an expression uses and that is not loaded."""
+
+    def __init__(self, handle: Adapted, model: nn.Module, load: Callable[[str], None]):
+        self.handle, self.model, self.load = handle, model, load
+        self.structure = Structure(model)
+        self.adapters: dict[str, Adapter] = {}
+        self.sites: dict[Site, LiveSite] = {}
+        self.live: list[LiveSite] = []
+        self.programs: OrderedDict[Any, Program] = OrderedDict()
+        self.using: list[Program] = []
+        self.flags: list[tuple[nn.Parameter, bool]] | None = None
+        self.routing = Routing(Program(None))
+        self.entrance = Entrance(self.routing)
+        self.settle()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "using": []}
+
+    def settle(self) -> None:
+        """Add the child module that holds what trains."""
+        self.residents = Residents(self.handle)
+        self.model.add_module(CHILD, self.residents)
+
+    def take_in(self, adapter: Adapter) -> None:
+        """Register hooks for sites that have none, then the adapter itself; on an error nothing stays."""
+        if CHILD not in self.model._modules:
+            self.settle()
+        before = len(self.live)
+        try:
+            for site in adapter.sites:
+                self._open(site)
+            for path in adapter.heads:
+                self._open(Site(path, HEAD))
+        except BaseException:
+            self._close(before)
+            raise
+        if len(self.live) > before:
+            self.entrance.attach(self.model)
+            forget_compiled()
+        self.adapters[adapter.name] = adapter
+        self.house(adapter)
+
+    def house(self, adapter: Adapter) -> None:
+        """Make the adapter's parameters part of the model, if it has any."""
+        if adapter.room._parameters and adapter.room not in self.residents.children():
+            key = adapter.name.replace(".", "_")
+            while hasattr(self.residents, key):
+                key += "_"
+            self.residents.add_module(key, adapter.room)
+
+    def let_go(self, name: str) -> None:
+        """Drop one adapter and every program that uses it; its hooks stay, they are the sites'."""
+        adapter = self.adapters.pop(name)
+        for key in [key for key, room in self.residents.named_children() if room is adapter.room]:
+            del self.residents._modules[key]
+        for key in [key for key, program in self.programs.items() if name in program.names]:
+            del self.programs[key]
+
+    def detach(self) -> None:
+        """Take everything off the model."""
+        self.routing.active = Program(None)
+        self.entrance.detach()
+        hooked = bool(self.live)
+        self._close(0)
+        self.adapters.clear()
+        self.programs.clear()
+        self.model._modules.pop(CHILD, None)
+        for parameter, flag in self.flags or ():
+            parameter.requires_grad_(flag)
+        self.flags = None
+        if hooked:
+            forget_compiled()
+
+    def _open(self, site: Site) -> None:
+        if site in self.sites:
+            return
+        module = self.structure.modules[site.path]
+        check_reachable(self.model, site.path)
+        live = (HeadSite if site.port == HEAD else LiveSite)(site, module, len(self.live), self.routing)
+        live.attach()
+        self.live.append(live)
+        self.sites[site] = live
+
+    def _close(self, keep: int) -> None:
+        for live in self.live[keep:]:
+            live.undo()
+            del self.sites[live.site]
+        del self.live[keep:]
+
+    def program(self, expr: Expr, rows: Sequence[Expr] | None) -> Program:
+        """The program of an expression, from the cache or made now; names in it that are not loaded are loaded as refs."""
+        key = normalised(expr, rows)
+        program = self.programs.get(key)
+        if program is not None:
+            self.programs.move_to_end(key)
+            return program
+        program = Program(*key)
+        check_expression(program, self.structure)
+        for name in program.names:
+            if name not in self.adapters:
+                self.load(name)
+        self.compile(program)
+        self.programs[key] = program
+        if len(self.programs) > KEPT_PROGRAMS:
+            self.programs.popitem(last=False)
+        return program
+
+    def compile(self, program: Program) -> None:
+        """Plan every site. No walk over the model's modules: sites alone."""
+        used = {name: self.adapters[name] for name in program.names}
+        route = None if program.rows is None else Route(program.rows, self._device())
+        labels = {name: adapter.labels or () for name, adapter in used.items() if adapter.heads}
+        steps: list[Any] = []
+        for live in self.live:
+            path = live.site.path
+            if isinstance(live, HeadSite):
+                twins = {name: adapter.heads[path] for name, adapter in used.items() if path in adapter.heads}
+                steps.append(_head_step(program, route, twins, labels))
+            else:
+                found = {name: leaf for name, a in used.items() if (leaf := a.leaf(live.site, live.module)) is not None}
+                steps.append(_site_step(program, route, found))
+        head_rules.check_heads(program, {name: adapter.heads for name, adapter in used.items()})
+        head_rules.check_nested([(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None])
+        program.steps = steps
+
+    def forget(self) -> None:
+        """Tensors moved or began to train: leaves and plans are made anew, those in use at once."""
+        for adapter in self.adapters.values():
+            adapter.forget()
+        self.programs.clear()
+        for program in {id(p): p for p in (self.routing.active, *self.using)}.values():
+            self.compile(program)
+
+    def trainable(self, chosen: Sequence[Adapter]) -> list[nn.Parameter]:
+        """Let these adapters train and freeze everything else; remembers the model's own flags for detach."""
+        if self.flags is None:
+            inside = {id(p) for p in self.residents.parameters()}
+            self.flags = [(p, p.requires_grad) for p in self.model.parameters() if id(p) not in inside]
+        self.model.requires_grad_(False)
+        for adapter in self.adapters.values():
+            if adapter in chosen or adapter.trainable:
+                adapter.train(adapter in chosen, self.structure.modules)
+            self.house(adapter)
+        self.forget()
+        return [parameter for adapter in chosen for parameter in adapter.parameters()]
+
+    def _device(self) -> torch.device:
+        parameter = next(self.model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _site_step(program: Program, route: Route | None, found: Mapping[str, Leaf]) -> Any:
+    return plan(program.expr, found) if route is None else plan_rows(route, found)
+
+
+def _head_step(
+    program: Program, route: Route | None, twins: Mapping[str, nn.Module], labels: Mapping[str, tuple[str, ...]]
+) -> Any:
+    if route is None:
+        return head_rules.plan_head(program.expr, twins, labels)
+    return head_rules.plan_head_rows(route, twins, labels)
+
+
+def forget_compiled() -> None:
+    """torch ignores hooks that are added after a compiled call, in silence; a reset makes it look again."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()

@@ -1,0 +1,58 @@
+"""Adapter folders of different makers, in and out. The generic part: which keys belong to a method is the method's own table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubcli.errors import NotFoundError, UnsupportedError
+from hubcli.manifest import BaseModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = ("peft",)
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """An adapter as read from a folder.
+
+    `tensors` maps module path → parameter → tensor, as the method names its parameters; `heads` maps the path of a replaced
+    module → parameter → tensor; `others` are tensors that belong to neither, by key. Tensors are views of the mapped file.
+    `digest` is the sha256 of config and weights; `base` what the config says it was trained on.
+    """
+
+    format: str
+    method: str
+    config: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+    heads: dict[str, dict[str, Tensor]]
+    others: dict[str, Tensor]
+    digest: str
+    base: BaseModel | None
+    notes: list[str] = field(default_factory=list)
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read an adapter folder of any supported format.
+
+    Raises:
+        NotFoundError: no such folder, or no adapter in it.
+        UnsupportedError: a format that can't be read yet.
+        WeightsError, MethodNotFoundError, PluginError, ConfigKeyError: as the format's reader says.
+    """
+    from hubcli.formats import peft
+
+    if not folder.is_dir():
+        raise NotFoundError(f"no folder at {folder}")
+    if not (folder / "adapter_config.json").is_file():
+        raise NotFoundError(f"{folder} holds no adapter: adapter_config.json is missing")
+    return peft.read(folder)
+
+
+def check_format(name: str) -> None:
+    """Refuse to write a format that is unknown or not supported yet."""
+    if name not in FORMATS:
+        raise UnsupportedError(f"format '{name}' can't be written; supported: {', '.join(FORMATS)}")

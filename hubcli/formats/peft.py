@@ -1,0 +1,157 @@
+"""peft's adapter folders: adapter_config.json + adapter_model.safetensors.
+
+Keys are `base_model.model.<module path>.<parameter>`; which endings are a method's parameters its own table says. Reading needs
+no peft; writing goes through peft's own config class, so that the file is what peft itself would write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hubcli.errors import IntegrityError, MethodNotFoundError, UnsafeFormatError, UnsupportedError, WeightsError
+from hubcli.formats import Checkpoint
+from hubcli.manifest import BaseModel
+from hubcli.plugins import plugins
+from hubcli.strict_json import loads, read_bytes
+
+PREFIX = "base_model.model."
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MAX_CONFIG = 1 << 20  # bytes
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a folder that peft, or `write`, has written.
+
+    Raises:
+        UnsupportedError: the config is another library's.
+        MethodNotFoundError, PluginError: no method plugin for its peft_type.
+        UnsafeFormatError: the weights are there as pickle only.
+        WeightsError: the weights are missing or can't be read.
+    """
+    raw = read_bytes(folder / CONFIG, limit=MAX_CONFIG, where=str(folder / CONFIG))
+    config = loads(raw, where=str(folder / CONFIG), limit=MAX_CONFIG)
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
+        raise UnsupportedError(
+            f"{folder / CONFIG}: expected peft_type, found none; other libraries' folders can't be read yet"
+        )
+    info = plugins().method_claiming("peft", kind.upper())
+    if info is None:
+        raise MethodNotFoundError(
+            f"no plugin provides peft_type {kind[:60]!r}",
+            hint="a method is a plugin: install the package that brings it",
+        )
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        if (folder / "adapter_model.bin").exists():
+            raise UnsafeFormatError(
+                f"{folder}: expected {WEIGHTS}, found adapter_model.bin, a pickle, which can run code"
+            )
+        raise WeightsError(f"{folder}: {WEIGHTS} is missing")
+    digest = hashlib.sha256(raw)
+    with weights.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    method = plugins().method_class(info.name)
+    sites, heads, others = sorted_keys(_tensors(weights), method.formats["peft"], config.get("modules_to_save") or ())
+    notes = ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
+    return Checkpoint("peft", info.name, config, sites, heads, others, digest.hexdigest(), _base(config), notes)
+
+
+def _base(config: Mapping[str, Any]) -> BaseModel | None:
+    id = config.get("base_model_name_or_path")
+    return BaseModel(id=str(id), revision=config.get("revision") or None) if id else None
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, views of its mapping."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} can't be read", cause=str(error)) from error
+
+
+Tree = dict[str, dict[str, Tensor]]
+
+
+def sorted_keys(
+    tensors: Mapping[str, Tensor], table: Mapping[str, str], heads: list[str] | tuple[str, ...]
+) -> tuple[Tree, Tree, dict[str, Tensor]]:
+    """Tensors by what they are: (of the method's sites, of replaced modules, others), module path → parameter → tensor."""
+    endings = sorted(((f".{ending}", parameter) for parameter, ending in table.items()), key=lambda e: -len(e[0]))
+    sites: Tree = {}
+    replaced: Tree = {}
+    others: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        bare = key.removeprefix(PREFIX)
+        ending = next(((e, p) for e, p in endings if bare.endswith(e)), None)
+        if bare != key and ending is not None:
+            sites.setdefault(bare.removesuffix(ending[0]), {})[ending[1]] = tensor
+        elif ".original_module." in bare:
+            continue
+        elif bare != key and (head := _head_of(bare.replace(".modules_to_save.", "."), heads)):
+            replaced.setdefault(head[0], {})[head[1]] = tensor
+        else:
+            others[key] = tensor
+    return sites, replaced, others
+
+
+def _head_of(key: str, heads: list[str] | tuple[str, ...]) -> tuple[str, str] | None:
+    """(module, parameter) where the outermost module of the key that `modules_to_save` names ends."""
+    parts = key.split(".")
+    for at in range(1, len(parts)):
+        path = ".".join(parts[:at])
+        if any(path.endswith(head) for head in heads):
+            return path, ".".join(parts[at:])
+    return None
+
+
+def write(
+    folder: Path,
+    config: Mapping[str, Any],
+    sites: Tree,
+    heads: Mapping[str, Mapping[str, Tensor]],
+    table: Mapping[str, str],
+) -> None:
+    """Write a folder that plain peft loads.
+
+    Raises:
+        IntegrityError: peft's own config class refuses the config.
+    """
+    import peft
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    made_by = PEFT_TYPE_TO_CONFIG_MAPPING[str(config["peft_type"])]
+    known = {f.name for f in dataclasses.fields(made_by)} - {"peft_type", "peft_version", "auto_mapping"}
+    try:
+        made = made_by(**{key: value for key, value in config.items() if key in known})
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"peft {peft.__version__} refuses this config", cause=str(error)) from error
+    document = {**made.to_dict(), "peft_version": peft.__version__, "inference_mode": True}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{PREFIX}{path}.{table[name]}": t for path, group in sites.items() for name, t in group.items()}
+    tensors |= {f"{PREFIX}{path}.{name}": t for path, group in heads.items() for name, t in group.items()}
+    kept = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
+    save_file(_apart(kept), folder / WEIGHTS, metadata={"format": "pt"})
+    text = json.dumps(document, indent=2, sort_keys=True, default=_listed) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors that share memory (tied weights): the file format has no sharing."""
+    seen: set[int] = set()
+    return {k: t.clone() if t.data_ptr() in seen or seen.add(t.data_ptr()) else t for k, t in tensors.items()}  # type: ignore[func-returns-value]
+
+
+def _listed(value: Any) -> Any:
+    """Sets as sorted lists; enumerations as their value."""
+    return sorted(value) if isinstance(value, set) else getattr(value, "value", str(value))

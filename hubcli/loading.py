@@ -1,0 +1,220 @@
+"""From a folder or a ref to a checked adapter, and back to a folder. Nothing here touches the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubcli import bases, formats
+from hubcli.adapter import Adapter, fitted, replicas
+from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
+from hubcli.formats import Checkpoint
+from hubcli.manifest import Installed, Release
+from hubcli.plugins import plugins
+from hubcli.residents import replica
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an adapter comes from: its folder, its default name, and its release where it was installed."""
+
+    folder: Path
+    name: str
+    release: Release | None = None
+
+
+def source(ref: str | Path, locate: Callable[[str], Installed] | None) -> Source:
+    """The folder behind a ref.
+
+    Raises:
+        NotFoundError: neither a folder, nor is there anything that finds refs.
+    """
+    text = str(ref)
+    folder = Path(text.removeprefix("folder:")).expanduser()
+    if isinstance(ref, Path) or text.startswith(("folder:", ".", "/", "~")) or (locate is None and folder.is_dir()):
+        return Source(folder, folder.resolve().name)
+    if locate is None:
+        raise NotFoundError(
+            f"'{ref}' is no folder", hint="load_adapter and hubcli.adapt find installed adapters by ref"
+        )
+    installed = locate(text)
+    return Source(Path(installed.path), installed.record.name.removeprefix("hf:"), installed.record.release)
+
+
+def checked(found: Source) -> Checkpoint:
+    """The checkpoint in a folder; what its release promises about the base and the method counts before its config.
+
+    Raises:
+        NotFoundError, UnsupportedError, WeightsError, MethodNotFoundError: as `hubcli.formats.read`.
+        AdapterError: the release says another method than the folder holds.
+    """
+    checkpoint = formats.read(found.folder)
+    release = found.release
+    if release is None:
+        return checkpoint
+    if release.method not in (None, checkpoint.method):
+        raise AdapterError(
+            f"{found.name}: its release says method '{release.method}', its files are '{checkpoint.method}'"
+        )
+    if release.base is not None:
+        checkpoint.base = release.base
+    return checkpoint
+
+
+def same_bytes(loaded: Adapter | None, name: str, checkpoint: Checkpoint) -> bool:
+    """Whether exactly this is loaded under this name already.
+
+    Raises:
+        NameInUseError: something else is.
+    """
+    if loaded is None:
+        return False
+    if loaded.digest == checkpoint.digest:
+        return True
+    raise NameInUseError(f"'{name}' is loaded with other bytes ({loaded.source or 'fresh'})", hint="give another name=")
+
+
+def check_free(adapters: Mapping[str, Adapter], name: str) -> None:
+    """Refuse a name that is taken."""
+    if not name.strip():
+        raise NameInUseError("an adapter needs a name, found an empty one")
+    if name in adapters:
+        raise NameInUseError(f"'{name}' is loaded already", hint="choose another name, or detach it first")
+
+
+def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, allow_base_mismatch: bool) -> Adapter:
+    """A loaded adapter, every tensor checked against this model.
+
+    Raises:
+        BaseMismatchError, WeightsError, ConfigKeyError, UnsupportedSiteError, UnsupportedError.
+    """
+    method = handle.method(checkpoint.method)
+    settings = method.configure(checkpoint.config)
+    bases.check_architecture(checkpoint.base, handle.structure, name)
+    sites = fitted(checkpoint, method, settings, handle.structure)
+    heads = replicas(checkpoint, handle.structure)
+    bases.check_base(
+        checkpoint.base, handle.structure, handle.base, name, allow=allow_base_mismatch, warned=handle.warned
+    )
+    made = Adapter(
+        name=name,
+        method=method,
+        config=checkpoint.config,
+        settings=settings,
+        sites=sites,
+        heads=heads,
+        room=handle.room(),
+        digest=checkpoint.digest,
+        base=checkpoint.base,
+        source=str(found.folder),
+        notes=checkpoint.notes,
+    )
+    for path, twin in heads.items():
+        made.room.adopt(path, twin)
+        twin.train(handle.model.training)
+    if heads:
+        made.labels = _labels(found, handle, made)
+    return made
+
+
+def _labels(found: Source, handle: Adapted, made: Adapter) -> tuple[str, ...]:
+    """The release's labels, else the repository's, else the model's own where their number fits, else LABEL_i."""
+    width = next(reversed([p.shape[0] for twin in made.heads.values() for p in twin.parameters()]))
+    if found.release is not None and found.release.head is not None and len(found.release.head.labels) == width:
+        return found.release.head.labels
+    config = found.folder / "config.json"
+    if config.is_file():
+        id2label = json.loads(config.read_text(encoding="utf-8")).get("id2label") or {}
+        named = tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+        if len(named) == width:
+            return named
+    own = handle.own_labels or handle.structure.labels()
+    if len(own) == width:
+        return own
+    made.notes.append(f"no labels are known for its {width} classes: they are called LABEL_0 … LABEL_{width - 1}")
+    return tuple(f"LABEL_{i}" for i in range(width))
+
+
+def fresh(
+    handle: Adapted, method_name: str, name: str, config: dict[str, Any], head: str | Iterable[str] | None
+) -> Adapter:
+    """A new adapter whose delta is zero, with copies of the modules that make the task head.
+
+    Raises:
+        NotFoundError: `head` names a module that the model hasn't.
+        UnsupportedSiteError: no module of the model is a target.
+    """
+    structure, method = handle.structure, handle.method(method_name)
+    names = _head_names(handle, head)
+    config = method.defaults(structure, config)
+    if names:
+        config["modules_to_save"] = [*dict.fromkeys([*(config.get("modules_to_save") or ()), *names])]
+    settings = method.configure(config)
+    places = method.sites(structure, settings)
+    if not places:
+        raise NotFoundError(
+            f"no module of this {structure.base_class} is a target of the config", hint="see target_modules"
+        )
+    made = Adapter(
+        name=name,
+        method=method,
+        config=config,
+        settings=settings,
+        sites={site: method.fresh(site, structure.modules[site.path], settings) for site in places},
+        heads={path: _copied(structure.modules[path], path) for path in names},
+        room=handle.room(),
+        labels=(handle.own_labels or structure.labels()) if names else None,
+        base=bases.own_base(structure, handle.base),
+    )
+    for path, twin in made.heads.items():
+        made.room.adopt(path, twin)
+    return made
+
+
+def _copied(module: Any, path: str) -> Any:
+    return replica(module, {name: p.detach().clone() for name, p in module.named_parameters()}, path)
+
+
+def _head_names(handle: Adapted, head: str | Iterable[str] | None) -> tuple[str, ...]:
+    if head is None:
+        return ()
+    if head == "auto":
+        return handle.structure.head_modules()
+    names = (head,) if isinstance(head, str) else tuple(head)
+    for name in names:
+        if name not in handle.structure.modules:
+            known = ", ".join(handle.structure.head_modules()) or "none"
+            raise NotFoundError(f"head: this {handle.structure.base_class} has no module '{name}' (its head: {known})")
+    return names
+
+
+def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
+    """Write an adapter in a format.
+
+    Raises:
+        UnsupportedError: the format can't be written, or the method has no table for it.
+    """
+    formats.check_format(format)
+    table = made.method.formats.get(format)
+    kind = plugins().method(made.method.name).claims.get(format)
+    if table is None or kind is None:
+        raise UnsupportedError(f"method '{made.method.name}' can't be written as '{format}'")
+    base = made.base
+    config = {
+        "task_type": handle.structure.task[1] or None,
+        **made.config,
+        "peft_type": kind,
+        "base_model_name_or_path": base.id if base else made.config.get("base_model_name_or_path"),
+        "revision": base.revision if base else made.config.get("revision"),
+    }
+    from hubcli.formats import peft
+
+    sites = {site.path: dict(tensors) for site, tensors in made.sites.items()}
+    heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
+    peft.write(folder, config, sites, heads, table)

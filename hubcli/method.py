@@ -1,0 +1,133 @@
+"""The API a PEFT method is written against: one class, `Method`. Importing this brings no torch.
+
+A plugin's own modules import from here, `hubcli.hookspecs`, `hubcli.errors` and `hubcli.testing` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from hubcli.targets import Targets, layer_index, pattern_value
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hubcli.families import Structure
+
+__all__ = ["HubcliWarning", "Leaf", "Method", "Site", "Targets", "layer_index", "pattern_value"]
+
+S = TypeVar("S")
+
+
+class HubcliWarning(UserWarning):
+    """Something a person should know that stops nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place in a model where a delta is added.
+
+    `path` is the module's name in the model; `port` is one of "input", "output", "attention"; `tap` optionally names a second
+    module, whose input is then the delta's `x`.
+    """
+
+    path: str
+    port: str = "output"
+    tap: str | None = None
+
+
+class Leaf:
+    """One adapter at one site: what `delta` reads.
+
+    `tensors` by parameter name, on the site's device and in its compute dtype (or fp32 while they train); `form` says which
+    of the method's formulas applies; `constants` are plain numbers (a value that differs between adapters belongs into a
+    0-d tensor: a compiled model would be recompiled for another constant).
+    """
+
+    __slots__ = ("constants", "form", "method", "tensors", "trainable")
+
+    def __init__(
+        self,
+        method: Method[Any],
+        form: str,
+        tensors: dict[str, Tensor],
+        constants: dict[str, float] | None = None,
+        trainable: bool = False,
+    ):
+        self.method, self.form, self.tensors = method, form, tensors
+        self.constants, self.trainable = constants or {}, trainable
+
+
+class Method(Generic[S]):
+    """A PEFT method. `S` is the type of its settings: its config, read and checked.
+
+    A subclass writes `configure`, `sites`, `shapes`, `fresh`, `leaf` and `delta`; the rest has defaults that are right and
+    that it overrides where it knows a faster way.
+    """
+
+    #: The method's name: the name of its entry point.
+    name: ClassVar[str]
+    #: Per foreign format, this method's parameter names and how a key of that format ends:
+    #: `{"peft": {"lora_A": "lora_A.weight"}}`.
+    formats: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+
+    def configure(self, config: Mapping[str, Any]) -> S:
+        """Read a config.
+
+        Raises:
+            ConfigKeyError: a key or value that is not supported, by name.
+        """
+        raise NotImplementedError
+
+    def defaults(self, structure: Structure, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the config of a fresh adapter from the model, e.g. its family's default targets."""
+        del structure
+        return dict(config)
+
+    def sites(self, structure: Structure, settings: S) -> Sequence[Site]:
+        """Every site of this model that these settings name, in the order of its modules."""
+        raise NotImplementedError
+
+    def claims(self, path: str, settings: S) -> bool:
+        """Whether these settings name a module of this name; asked for each module that a file has tensors for."""
+        raise NotImplementedError
+
+    def shapes(self, site: Site, module: nn.Module, settings: S) -> dict[str, tuple[int, ...]]:
+        """The parameters of one site and their shapes.
+
+        Raises:
+            UnsupportedSiteError: this kind of module can't carry the method's delta.
+        """
+        raise NotImplementedError
+
+    def fresh(self, site: Site, module: nn.Module, settings: S) -> dict[str, Tensor]:
+        """New tensors for one site, of the shapes that `shapes` gives, whose delta is zero."""
+        raise NotImplementedError
+
+    def leaf(self, site: Site, module: nn.Module, settings: S, tensors: dict[str, Tensor], trainable: bool) -> Leaf:
+        """The leaf of one site from its tensors, which have the site's device and dtype."""
+        raise NotImplementedError
+
+    def delta(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """What the adapter adds to `value`: pure, of the shape of `value`.
+
+        `x` is the first input of the module (or of the tap), with the batch on axis 0; `value` has (batch, sequence, width)
+        at most sites, (batch, width) in poolers and heads.
+        """
+        raise NotImplementedError
+
+    def apply(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """`value + delta`, as one expression where that is faster."""
+        return value + self.delta(leaf, module, x, value)
+
+    def merge(self, leaves: Sequence[Leaf], weights: Sequence[float]) -> Leaf | None:
+        """One leaf whose delta is the weighted sum of these (frozen, of one form and site), or None if there is none."""
+        del leaves, weights
+        return None
+
+    def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
+        """One leaf that does what these do one after the other, each seeing what came before, or None."""
+        del leaves
+        return None

@@ -1,0 +1,129 @@
+"""Predictions: texts in, labels and scores out, under whatever is active."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hubcli.composition import BatchSplit, Expr, Split, contains
+from hubcli.errors import ExpressionError, UnsupportedError
+from hubcli.heads import branches
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
+    from hubcli.plan import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer: the text, its label, and the probability of that label from 0 to 1."""
+
+    text: str
+    label: str
+    score: float
+
+
+def predict(handle: Adapted, texts: Sequence[str], batch_size: int) -> list[Any]:
+    """Classify texts in order; Parallel gives all answers of the first child, then all of the second, and so on.
+
+    Other tasks than text classification are left to transformers' pipeline, whose answers come back as they are.
+
+    Raises:
+        UnsupportedError: no tokenizer, or a bare model that predicts nothing.
+        ExpressionError: rows or sizes that don't fit the number of texts.
+    """
+    task = handle.structure.task[0]
+    if task == "feature-extraction":
+        raise UnsupportedError(f"a {handle.structure.base_class} has no head that predicts", hint="load it for a task")
+    if task != "text-classification":
+        return list(pipeline(handle, None, {"batch_size": batch_size})(list(texts)))
+    if handle.tokenizer is None:
+        raise UnsupportedError("predict needs a tokenizer: adapt(model, tokenizer=…)")
+    if not texts:
+        return []
+    if batch_size < 1:
+        raise UnsupportedError(f"batch_size must be at least 1, found {batch_size}")
+    program = handle.engine.routing.program(False)
+    if program.rows is not None and len(program.rows) != len(texts):
+        raise ExpressionError(f"rows= names {len(program.rows)} rows, found {len(texts)} texts")
+    was_training = handle.model.training
+    handle.model.eval()
+    try:
+        with torch.inference_mode():
+            return _classify(handle, program, texts, batch_size)
+    finally:
+        handle.model.train(was_training)
+
+
+def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_size: int) -> list[Prediction]:
+    encoded = handle.tokenizer(list(texts), truncation=True, padding=False, max_length=_longest(handle))["input_ids"]
+    children = branches(program.expr) if program.copies > 1 else (program.expr,)
+    found: list[list[Prediction | None]] = [[None] * len(texts) for _ in children]
+    for picked in _batches(program.expr, [len(ids) for ids in encoded], batch_size):
+        batch = handle.tokenizer.pad({"input_ids": [encoded[i] for i in picked]}, return_tensors="pt")
+        logits = _logits(handle, program, batch.to(handle.model.device), picked)
+        for part, child, answers in zip(logits.chunk(len(children)), children, found, strict=True):
+            exprs = [child] * len(picked) if program.rows is None else [program.rows[i] for i in picked]
+            for row, i, expr in zip(part.float(), picked, exprs, strict=True):
+                answers[i] = _answer(handle, texts[i], row, expr)
+    return [answer for answers in found for answer in answers if answer is not None]
+
+
+def _longest(handle: Adapted) -> int | None:
+    limit = getattr(handle.tokenizer, "model_max_length", None) or 0
+    places = getattr(handle.model.config, "max_position_embeddings", None) or limit
+    longest = min(limit, places)
+    return longest if 0 < longest < 1 << 20 else None
+
+
+def _batches(expr: Expr, lengths: list[int], size: int) -> Iterator[list[int]]:
+    """Rows of like length together; a composition that cuts the batch gets it whole and in order."""
+    if contains(expr, BatchSplit) or contains(expr, Split):
+        yield list(range(len(lengths)))
+        return
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    yield from (order[i : i + size] for i in range(0, len(order), size))
+
+
+def _logits(handle: Adapted, program: Program, batch: Any, picked: list[int]) -> Tensor:
+    if program.rows is None:
+        return handle.model(**batch).logits  # type: ignore[no-any-return]
+    with handle.using(rows=[program.rows[i] for i in picked]):
+        return handle.model(**batch).logits  # type: ignore[no-any-return]
+
+
+def _answer(handle: Adapted, text: str, logits: Tensor, expr: Expr) -> Prediction:
+    """Softmax over the labels; a sigmoid each where the model says that labels don't exclude one another, or has one."""
+    labels = handle.labels_of(expr)
+    logits = logits[: len(labels)] if 0 < len(labels) < logits.shape[0] else logits
+    multi = getattr(handle.model.config, "problem_type", None) == "multi_label_classification" or logits.shape[0] == 1
+    scores = logits.sigmoid() if multi else logits.softmax(-1)
+    best = int(scores.argmax())
+    return Prediction(text, labels[best] if best < len(labels) else f"LABEL_{best}", float(scores[best]))
+
+
+def pipeline(handle: Adapted, task: str | None, options: dict[str, Any]) -> Any:
+    """A transformers pipeline over this model. Its view of the config carries the labels of what is active now.
+
+    Raises:
+        UnsupportedError: no task fits the model.
+    """
+    import transformers
+
+    task = task or handle.structure.task[0]
+    if not task:
+        raise UnsupportedError(f"no task is known for a {handle.structure.base_class}", hint="name it: pipeline('…')")
+    program = handle.engine.routing.program(False)
+    labels = handle.labels_of(program.expr)
+    view = copy.copy(handle.model)
+    config: Any = copy.deepcopy(handle.model.config)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: i for i, name in enumerate(labels)}
+    view.config = config
+    return transformers.pipeline(task, model=view, tokenizer=handle.tokenizer, **options)

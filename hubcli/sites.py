@@ -1,0 +1,153 @@
+"""Where the handle meets the model: hooks that stay until detach, and the step each one runs.
+
+A hook reads the running program (`using`'s in this thread, else `activate`'s) and runs its own step of it; without a step it
+returns None, which costs about a microsecond.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hubcli.errors import AdapterError, UnsupportedSiteError
+from hubcli.method import Site
+
+if TYPE_CHECKING:
+    from hubcli.plan import Program
+
+PORTS = ("output",)
+HEAD = "module"  # the port of a module that adapters replace
+
+
+class Step(Protocol):
+    """What a site does under one program: the new value from the module's input and its value."""
+
+    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """The new value."""
+        ...
+
+
+class Local(threading.local):
+    """The program of `using`, for one thread. A ContextVar would break full-graph compilation."""
+
+    program: Program | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Local, ())
+
+
+class Routing:
+    """Which program runs. `active` is `activate`'s; `local.program` is `using`'s and comes first.
+
+    Gradient checkpointing runs blocks again during backward, when another program may be active. So the programs of the
+    forwards since the last backward are noted; a block that runs inside a backward gets the one that is noted, and it is an
+    error if there were several.
+    """
+
+    def __init__(self, empty: Program):
+        self.active = empty
+        self.local = Local()
+        self.noted: list[Program] = []
+        self.backward_seen = False
+
+    def program(self, training: bool) -> Program:
+        """The program of the forward that runs now."""
+        program = self.local.program
+        if program is None:
+            program = self.active
+        if torch.compiler.is_compiling() or not (training or torch.is_grad_enabled()):
+            return program
+        return self._pinned(program)
+
+    def _pinned(self, program: Program) -> Program:
+        if torch._C._current_graph_task_id() == -1:
+            if self.backward_seen:
+                self.noted, self.backward_seen = [], False
+            if program not in self.noted:
+                self.noted.append(program)
+            return program
+        self.backward_seen = True
+        if len(self.noted) > 1:
+            names = " and ".join(str(noted) for noted in self.noted[:2])
+            raise AdapterError(
+                f"gradient checkpointing recomputes a forward, and there were forwards under {names} since the last backward",
+                hint="call backward before the next forward under another composition",
+            )
+        return self.noted[0] if self.noted else program
+
+
+class LiveSite:
+    """One hook in the model. `i` is its place in every program's list of steps."""
+
+    def __init__(self, site: Site, module: nn.Module, i: int, routing: Routing):
+        self.site, self.module, self.i, self.routing = site, module, i, routing
+        self.undo: Callable[[], None] = _nothing
+
+    def attach(self) -> None:
+        """Put the hook on; `undo` takes it off again."""
+        if self.site.port not in PORTS or self.site.tap is not None:
+            raise UnsupportedSiteError(f"{self.site}: only the plain output of a module can carry a delta yet")
+        self.undo = self.module.register_forward_hook(self.on_output, with_kwargs=True).remove
+
+    def step(self, training: bool) -> Any:
+        """This site's step under the running program; a program made before this site existed has none."""
+        steps = self.routing.program(training).steps
+        return steps[self.i] if self.i < len(steps) else None
+
+    def on_output(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        """The forward hook: None leaves the output alone."""
+        step = self.step(module.training)
+        if step is None:
+            return None
+        x = args[0] if args else next(iter(kwargs.values()))
+        if isinstance(out, tuple):
+            return (step(module, x, out[0]), *out[1:])
+        return step(module, x, out)
+
+
+class HeadSite(LiveSite):
+    """A module that adapters replace. Its forward is replaced, so that the base's own module does not run in vain."""
+
+    def attach(self) -> None:
+        """Take over the module's forward."""
+        self.before = self.module.__dict__.get("forward")
+        self.module.forward = self.forward
+        self.undo = self._restore
+
+    def _restore(self) -> None:
+        if self.before is None:
+            del self.module.__dict__["forward"]
+        else:
+            self.module.forward = self.before
+
+    def own(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's own forward."""
+        if self.before is not None:
+            return self.before(*args, **kwargs)
+        return type(self.module).forward(self.module, *args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The replacement's output under the running program, else the module's own."""
+        step = self.step(self.module.training)
+        return self.own(*args, **kwargs) if step is None else step(self, args, kwargs)
+
+
+def check_reachable(model: nn.Module, path: str) -> None:
+    """Refuse a module whose forward is bypassed: a hook there would never run, and nothing would say so.
+
+    Raises:
+        UnsupportedSiteError: the module is a part of torch's own attention, which reads its weights directly.
+    """
+    parent = model.get_submodule(path.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        raise UnsupportedSiteError(
+            f"{path}: torch.nn.MultiheadAttention reads this module's weights without calling it, so nothing can be added there"
+        )
+
+
+def _nothing() -> None:
+    return None
