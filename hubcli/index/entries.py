@@ -158,7 +158,9 @@ def _files(files: object, at: str) -> Iterator[Fault]:
             continue
         folded = PurePosixPath(path.lower())
         parents = [str(parent) for parent in list(folded.parents)[:-1]]
-        clash = taken.get(str(folded)) or folders.get(str(folded)) or next((taken[p] for p in parents if p in taken), None)
+        clash = (
+            taken.get(str(folded)) or folders.get(str(folded)) or next((taken[p] for p in parents if p in taken), None)
+        )
         if clash:
             yield Fault(f"{at}[{number}].path", f"a path beside {clash}", shown(path), "E_PATH_UNSAFE")
         taken[str(folded)] = path

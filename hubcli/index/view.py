@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAX_TERMS = 16
-_TERM = re.compile(r"\w+")
+_TERM = re.compile(r"\w{1,64}")
 _HIT = "SELECT e.name, s.version, s.method, s.task, s.base, s.description, %s FROM shown s JOIN entry e USING (id)"
 RANK = "bm25(text, 10.0, 3.0, 1.0)"
 
@@ -38,9 +38,10 @@ class Hit:
 class View:
     """A built view. Opened read-only, and only when asked something."""
 
-    def __init__(self, connection: sqlite3.Connection, where: str):
+    def __init__(self, connection: sqlite3.Connection, where: str, folder: Path | None = None):
         self._db = connection
         self.where = where
+        self.folder = folder
 
     @classmethod
     def open(cls, file: Path, where: str) -> View:
@@ -56,16 +57,26 @@ class View:
                 raise sqlite3.DatabaseError("another format")
         except sqlite3.DatabaseError as error:
             raise EntryError(f"{file} is no view of an index: {error}", id="E_SNAPSHOT") from None
-        return cls(db, where)
+        return cls(db, where, file.parent)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
+    def _rows(self, sql: str, values: Any = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            hint = f"remove {self.folder}: it is built again from the index"
+            raise EntryError(
+                f"the view of index '{self.where}' is damaged: {error}", hint=hint, id="E_SNAPSHOT"
+            ) from None
+
     def has(self, name: str) -> bool:
         """Does the index have this name, be its entry good or bad?"""
-        row = self._db.execute("SELECT 1 FROM entry WHERE name = ?1 UNION SELECT 1 FROM fault WHERE name = ?1", (name,))
-        return row.fetchone() is not None
+        return bool(
+            self._rows("SELECT 1 FROM entry WHERE name = ?1 UNION SELECT 1 FROM fault WHERE name = ?1", (name,))
+        )
 
     def lookup(self, name: str) -> bytes | None:
         """The raw bytes of an entry, or None.
@@ -73,9 +84,8 @@ class View:
         Raises:
             EntryError: the index has this name with a faulty entry; all its faults are named.
         """
-        row = self._db.execute("SELECT raw FROM entry WHERE name = ?", (name,)).fetchone()
-        if row is not None:
-            return bytes(row[0])
+        for (raw,) in self._rows("SELECT raw FROM entry WHERE name = ?", (name,)):
+            return bytes(raw)
         if faults := self.faults(name):
             from hubcli.index.entries import raise_faults
 
@@ -88,21 +98,21 @@ class View:
 
         columns = "name, field, expected, found, id"
         sql = f"SELECT {columns} FROM fault WHERE unknown = 0 AND (?1 IS NULL OR name = ?1) ORDER BY rowid"
-        return [(row[0], Fault(*row[1:])) for row in self._db.execute(sql, (name,))]
+        return [(row[0], Fault(*row[1:])) for row in self._rows(sql, (name,))]
 
     def unknown_keys(self) -> list[tuple[str, Fault]]:
         """(name, fault) of keys that this version does not know; their entries are used without them."""
         from hubcli.schema import Fault
 
         sql = "SELECT name, field, expected, found, id FROM fault WHERE unknown = 1 ORDER BY rowid"
-        return [(row[0], Fault(row[1], row[2], row[3], row[4], True)) for row in self._db.execute(sql)]
+        return [(row[0], Fault(row[1], row[2], row[3], row[4], True)) for row in self._rows(sql)]
 
     def names(self) -> Iterator[str]:
         """All names of good entries."""
-        return (row[0] for row in self._db.execute("SELECT name FROM entry"))
+        return (row[0] for row in self._rows("SELECT name FROM entry"))
 
     def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM entry").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM entry")[0][0])
 
     def names_like(self, name: str, limit: int = 3) -> list[str]:
         """Names close to this one, the closest first; for "did you mean"."""
@@ -130,7 +140,7 @@ class View:
             if query.strip():
                 return []
             sql = f"{_HIT % 0.0} WHERE 1{where} ORDER BY e.name LIMIT :limit"
-            return [Hit(*row) for row in self._db.execute(sql, {**given, "limit": limit})]
+            return [Hit(*row) for row in self._rows(sql, {**given, "limit": limit})]
         for match in (" ".join(words), " ".join(f"{w}*" for w in words), " OR ".join(f"{w}*" for w in words)):
             if hits := self._match(match, where, {**given, "limit": limit}):
                 return hits
@@ -141,7 +151,7 @@ class View:
         join = "JOIN shown s ON s.id = text.rowid " if where else ""
         inner = f"SELECT text.rowid AS id, {RANK} AS rank FROM text {join}WHERE text MATCH :match{where}"
         sql = f"{_HIT % 'round(-rank, 9)'} JOIN ({inner} ORDER BY rank LIMIT :limit) USING (id) ORDER BY rank, e.name"
-        return [Hit(*row) for row in self._db.execute(sql, {**values, "match": match})]
+        return [Hit(*row) for row in self._rows(sql, {**values, "match": match})]
 
 
 _FILTERS = {key: f"lower(s.{key}) = :{key}" for key in ("task", "method", "base", "license")}

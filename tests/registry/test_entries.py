@@ -63,7 +63,9 @@ def test_unsafe_paths(path: str) -> None:
     assert ids & {"E_PATH_UNSAFE", "E_JSON_TEXT"}
 
 
-@pytest.mark.parametrize("path", ["README.md", "a/b/c.json", "adapter_model-00001-of-00002.safetensors", ".gitattributes", "console.json"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "a/b/c.json", "adapter_model-00001-of-00002.safetensors", ".gitattributes", "console.json"]
+)
 def test_safe_paths(path: str) -> None:
     assert str(safe_path(path)) == path
 
@@ -118,7 +120,9 @@ def test_an_ordinary_entry_has_no_fault_and_reads_back() -> None:
 
 
 def test_all_faults_of_a_file_at_once() -> None:
-    document = entry("acme/legal", release("1"), release(status="gone", published="2026-02-30T00:00:00Z", hub={"repo": "a/b"}))
+    document = entry(
+        "acme/legal", release("1"), release(status="gone", published="2026-02-30T00:00:00Z", hub={"repo": "a/b"})
+    )
     document["description"] = 7
     found = faults(document)
     assert {field for _, field in found} == {
@@ -131,7 +135,10 @@ def test_all_faults_of_a_file_at_once() -> None:
     with pytest.raises(EntryError) as error:
         raise_faults("acme/legal.json", check_entry(dump(document), name="acme/legal", where="").faults)
     assert "acme/legal.json: 5 faults: " in error.value.message
-    assert 'releases[1].status: expected one of active, archived, deprecated, quarantined, found "gone"' in error.value.message
+    assert (
+        'releases[1].status: expected one of active, archived, deprecated, quarantined, found "gone"'
+        in error.value.message
+    )
 
 
 @pytest.mark.parametrize("second", ["1.0.0", "1.0.0+build"])
@@ -222,7 +229,15 @@ def patterns(value: Any) -> Iterator[str]:
 
 
 ALL_PATTERNS = sorted({p for name in ("index-entry", "index", "lock") for p in patterns(schema.load_schema(name))})
-HOSTILE = ["0" * 50_000, "a" * 50_000, "1.0.0-" + "a." * 25_000, "1.0.0-" + "0" * 50_000, "a-" * 25_000, "a/" * 25_000, "1" * 50_000 + "!"]
+HOSTILE = [
+    "0" * 50_000,
+    "a" * 50_000,
+    "1.0.0-" + "a." * 25_000,
+    "1.0.0-" + "0" * 50_000,
+    "a-" * 25_000,
+    "a/" * 25_000,
+    "1" * 50_000 + "!",
+]
 
 
 @pytest.mark.parametrize("pattern", ALL_PATTERNS)
@@ -234,7 +249,9 @@ def test_patterns_are_linear_and_end_at_the_end(pattern: str) -> None:
     assert pattern.startswith("^") and pattern.endswith(r"$(?!\n)")
 
 
-MUTATIONS = st.sampled_from([None, True, 0, -1, 1.5, 10**15, "", "x", "1.0.0", [], ["en"], {}, {"id": "a/b"}, SHA, "a" * 600])
+MUTATIONS = st.sampled_from(
+    [None, True, 0, -1, 1.5, 10**15, "", "x", "1.0.0", [], ["en"], {}, {"id": "a/b"}, SHA, "a" * 600]
+)
 
 
 @given(st.data())

@@ -74,7 +74,9 @@ def test_an_etag_that_is_none_is_not_kept(server: StaticServer, etag: str) -> No
         (503, "E_NETWORK", 4),
     ],
 )
-def test_each_status_has_its_id_and_its_number_of_tries(server: StaticServer, status: int, id: str, requests: int) -> None:
+def test_each_status_has_its_id_and_its_number_of_tries(
+    server: StaticServer, status: int, id: str, requests: int
+) -> None:
     server.faults["/a.json"] = Fault(status, times=None)
     client = Client()
     error = refusal(client, server.url + "a.json")

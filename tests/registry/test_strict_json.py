@@ -80,7 +80,13 @@ def test_64_levels_and_ordinary_text_pass() -> None:
 
 
 plain = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]))
-scalars = st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False) | plain
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**18), 10**18)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | plain
+)
 documents = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(plain, inner, max_size=4))
 
 
