@@ -1,7 +1,8 @@
 """Fault points for crash tests: `HUBCLI_FAULT_POINT=name` makes the process kill itself there.
 
 `name:3` means the third time the point is reached. The points, in the order of an install: after-open, each-mib, before-fsync,
-after-fsync, before-blob, after-blob, before-manifest, after-manifest, before-rename, after-rename, before-unlock.
+after-fsync, before-blob, after-blob, before-manifest, after-manifest, before-rename, after-rename, before-unlock; and of
+taking an adapter away: before-aside, after-aside.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ POINTS = (
     "before-rename",
     "after-rename",
     "before-unlock",
+    "before-aside",
+    "after-aside",
 )
 _seen: dict[str, int] = {}
 

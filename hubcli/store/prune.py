@@ -67,9 +67,13 @@ def blobs(layout: Layout) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def unused(layout: Layout, used: set[str], grace: float) -> list[tuple[Path, os.stat_result]]:
-    """Blobs that no record names and that are older than `grace` seconds: a fresh one may belong to an install that runs."""
+    """Blobs that no record names. One with further links may belong to an install that runs: it is left for `grace` seconds."""
     now = time.time()
-    return [(p, s) for p, s in blobs(layout) if p.name not in used and now - max(s.st_mtime, s.st_ctime) >= grace]
+    return [
+        (path, status)
+        for path, status in blobs(layout)
+        if path.name not in used and (status.st_nlink == 1 or now - max(status.st_mtime, status.st_ctime) >= grace)
+    ]
 
 
 def leftovers(layout: Layout, grace: float) -> list[Path]:

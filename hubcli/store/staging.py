@@ -119,8 +119,9 @@ class Staging:
     def _share(self, spec: FileSpec) -> None:
         """Put a file's content among the blobs, unless it is there."""
         blob = self.layout.blob(spec.sha256)
-        if blob.exists() and blob.samefile(self.folder / spec.path):
-            return
+        with contextlib.suppress(FileNotFoundError):
+            if blob.samefile(self.folder / spec.path):
+                return
         make_folder(self.layout.blobs, tag=True)
         make_folder(blob.parent)
         fresh = self.layout.fresh("blob")
@@ -139,8 +140,8 @@ class Staging:
         """
         faults.reach("before-rename")
         for _ in range(20):
-            make_folder(target.parent)
             try:
+                make_folder(target.parent)
                 self.folder.rename(target)
             except FileNotFoundError:
                 if not self.folder.is_dir():

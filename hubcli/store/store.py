@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hubcli.errors import HubcliError, NotFoundError
 from hubcli.manifest import FileSpec, Installed, Record
-from hubcli.store import locking
+from hubcli.store import faults, locking
 from hubcli.store import prune as pruning
 from hubcli.store.files import check_plain_folders, disk_errors, fsync_folder, tampered
 from hubcli.store.layout import Layout
@@ -67,14 +67,24 @@ class Store:
         good, broken = [], []
         with disk_errors(self.layout.adapters):
             for folder in self._folders():
-                try:
-                    good.append(self._read(folder))
-                except FileNotFoundError:
-                    continue
-                except HubcliError as error:
-                    if folder.is_dir():
-                        broken.append(Broken(str(folder), error))
+                found = self._looked_at(folder)
+                if isinstance(found, Broken):
+                    broken.append(found)
+                elif found is not None:
+                    good.append(found)
         return good, broken
+
+    def _looked_at(self, folder: Path) -> Installed | Broken | None:
+        """One folder; looked at again where it may have been replaced in between, None where it went away."""
+        for last in (False, False, True):
+            try:
+                return self._read(folder)
+            except HubcliError as error:
+                if not folder.is_symlink() and not folder.is_dir():
+                    return None
+                if last:
+                    return Broken(str(folder), error)
+        return None
 
     def installed(self) -> list[Installed]:
         """All adapters that can be read, by name and version."""
@@ -92,16 +102,16 @@ class Store:
         """
         folder = self.layout.adapter(name, version)
         check_plain_folders(self.path, folder)
-        return self._read(folder) if folder.is_dir() else None
+        found = self._looked_at(folder)
+        if isinstance(found, Broken):
+            raise found.error
+        return found
 
     def versions(self, name: str) -> list[Installed]:
         """All installed releases of a name that can be read."""
         parent = self.layout.adapter(name, "0").parent
-        found = []
-        for folder in self._real_folders(parent):
-            with contextlib.suppress(HubcliError, FileNotFoundError):
-                found.append(self._read(folder))
-        return [item for item in found if item.record.name == name]
+        found = [self._looked_at(folder) for folder in self._real_folders(parent)]
+        return [item for item in found if isinstance(item, Installed) and item.record.name == name]
 
     def find(self, name: str, spec: str = "") -> Installed | None:
         """The newest installed release of a name that fits a version range or a revision, or None."""
@@ -181,12 +191,14 @@ class Store:
         raise tampered(target, "something that keeps coming back")
 
     def _same(self, target: Path, record: Record) -> Installed | None:
+        """What lies at `target`, if it is the same release and intact."""
         try:
             present = self._read(target)
-        except (HubcliError, FileNotFoundError):
+            ok = verify_folder(self.path, present).ok
+        except HubcliError:
             return None
         same_files = sorted(present.record.release.files, key=str) == sorted(record.release.files, key=str)
-        return present if same_files and verify_folder(self.path, present).ok else None
+        return present if ok and same_files else None
 
     def link_blob(self, staging: Staging, spec: FileSpec, on_bytes: Callable[[int], None] | None = None) -> bool:
         """Take a file out of the store's own blobs, hashed again on the way; False where it is not there or is damaged.
@@ -224,11 +236,14 @@ class Store:
         """Rename a folder away, then delete it; the empty folders above it go too."""
         aside = self.layout.fresh("gone")
         aside.parent.mkdir(parents=True, exist_ok=True)
+        faults.reach("before-aside")
         try:
             folder.rename(aside)
         except FileNotFoundError:
             return
-        fsync_folder(folder.parent)
+        faults.reach("after-aside")
+        with contextlib.suppress(FileNotFoundError):
+            fsync_folder(folder.parent)
         pruning.remove(aside)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()

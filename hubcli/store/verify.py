@@ -60,19 +60,19 @@ def verify_folder(root: Path, installed: Installed, on_bytes: Callable[[int], No
     folder, record = Path(installed.path), installed.record
     before = _identity(folder)
     problems = _problems(root, folder, on_bytes)
-    if problems and before != _identity(folder):
+    if problems and (before is None or before != _identity(folder)):
         raise NotFoundError(
             f"{record.name} {record.version} was removed or replaced while it was verified", hint="verify again"
         )
     return Verification(record.name, record.version, str(folder), tuple(problems))
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(folder: Path) -> tuple[int, int, int] | None:
     try:
         status = folder.lstat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _problems(root: Path, folder: Path, on_bytes: Callable[[int], None] | None) -> list[Problem]:
@@ -88,7 +88,13 @@ def _problems(root: Path, folder: Path, on_bytes: Callable[[int], None] | None) 
         if problem:
             problems.append(problem)
     known = {spec.path for spec in record.release.files} | {records.NAME}
-    return problems + [_extra(folder, path) for path in listing(folder) if path not in known]
+    try:
+        return problems + [_extra(folder, path) for path in listing(folder) if path not in known]
+    except OSError as error:
+        return [
+            *problems,
+            Problem("E_DISK", UNVERIFIABLE, ".", "a folder that can be listed", error.strerror or str(error)),
+        ]
 
 
 def _file_problem(

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,7 +20,7 @@ from hubcli.hub.sources import MemorySource, Sources
 from hubcli.installer import install_resolved
 from hubcli.refs import parse_ref
 from hubcli.store import Store
-from tests.store.conftest import CONFIG, FILES, WEIGHTS, Shelf, everything_under, safetensors, sha
+from tests.store.samples import CONFIG, FILES, WEIGHTS, Shelf, everything_under, safetensors, sha
 from tests.support.hostile_server import Answer, Hostile, Request, Send, reply
 from tests.support.hub_server import LiveHub, allow_loopback
 
@@ -402,7 +402,7 @@ def test_row_15_a_kept_part_is_continued_or_the_file_starts_again(shelf: Shelf, 
         part = store.layout.partial / sha(BIG)
         kept = part.stat().st_size
         assert 1 << 20 <= kept < len(BIG) and part.read_bytes() == BIG[:kept]
-        assert not store.installed() and not [p for p in store.layout.tmp.glob("*@*")]
+        assert not store.installed() and not list(store.layout.tmp.glob("*@*"))
         if kind == "part edited":
             part.write_bytes(b"?" * kept)
         if kind == "etag changed":
@@ -541,7 +541,7 @@ def test_row_38_https_never_becomes_http(monkeypatch: pytest.MonkeyPatch) -> Non
 
     class Redirect:
         status = 302
-        headers = {"Location": "http://hub.example/x"}
+        headers: ClassVar = {"Location": "http://hub.example/x"}
 
         def close(self) -> None:
             pass
@@ -560,7 +560,7 @@ def test_files_at_hand_need_no_hub_client(shelf: Shelf, home: Path) -> None:
     """Installing from a folder imports neither huggingface_hub nor an HTTP client, jsonschema or filelock."""
     shelf.resolved()
     script = (
-        "import sys, json, tests.store.conftest as c, hubcli.plugins\n"
+        "import sys, json, tests.store.samples as c, hubcli.plugins\n"
         "hubcli.plugins.plugins = lambda: c.ToyPlugins()\n"
         "from hubcli.installer import install_resolved\n"
         "from hubcli.hub.sources import Sources\nfrom hubcli.store import Store\nfrom pathlib import Path\n"

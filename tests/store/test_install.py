@@ -19,7 +19,7 @@ from hubcli.hub.sources import Sources
 from hubcli.installer import install_resolved, repair
 from hubcli.manifest import FileSpec, Installed, Record
 from hubcli.store import Store
-from tests.store.conftest import CONFIG, FILES, WEIGHTS, Shelf, ToyPlugins, everything_under, safetensors, sha
+from tests.store.samples import CONFIG, FILES, WEIGHTS, Shelf, ToyPlugins, everything_under, safetensors, sha
 
 
 def refused(resolved: Any, store: Store, id: str, **options: Any) -> HubcliError:
