@@ -326,7 +326,9 @@ class Store:
                 findings.append(pruning.Finding(str(path), "left by a process that ended in the middle", fixed=fix))
             findings += [pruning.Finding(item.path, item.error.message) for item in self.broken()]
             try:
+                for folder in (self.layout.tmp, self.layout.blobs, self.layout.partial, self.layout.adapters):
+                    check_plain_folders(self.layout.home, folder)
                 list(pruning.blobs(self.layout))
             except HubcliError as error:
-                findings.append(pruning.Finding(str(self.layout.blobs), error.message))
+                findings.append(pruning.Finding(str(self.path), error.message))
         return findings
