@@ -246,7 +246,7 @@ def _check_width(path: str, module: nn.Module, twin: nn.Module) -> None:
 
 def _check_others(checkpoint: Checkpoint, structure: Structure) -> None:
     """Copies of the base's own tensors (peft saves targeted embeddings) change nothing; anything else is refused."""
-    own = dict(structure.model.named_parameters(remove_duplicate=False))
+    own = dict(structure.model.named_parameters(remove_duplicate=False)) if checkpoint.others else {}
     for key, tensor in checkpoint.others.items():
         bare = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
         base = own.get(bare)

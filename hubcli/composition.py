@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NoReturn, TypeAlias
 
 from hubcli.errors import ExpressionError
@@ -41,6 +41,13 @@ class Block:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
     __delattr__ = None  # type: ignore[assignment]
+
+    def mapped(self, rename: Callable[[str], Expr]) -> Block:
+        """The same tree with each name replaced by what `rename` makes of it."""
+        children = (
+            child.mapped(rename) if isinstance(child, Block) else child and rename(child) for child in self.children
+        )
+        return _rebuild(type(self), tuple(children), {name: getattr(self, name) for name in self.options})
 
     def _key(self) -> tuple[object, ...]:
         return (type(self).__name__, self.children, *(getattr(self, name) for name in self.options))

@@ -9,7 +9,7 @@ from hubcli.composition import BLOCKS, MAX_DEPTH, NONE, Block, Expr, Sized
 from hubcli.errors import ExpressionError
 
 _TOKEN = re.compile(r"""\s*(?:(?P<word>[^\s,()\[\]="'\\]+)|(?P<quote>["'])|(?P<mark>[,()\[\]=])|(?P<end>\Z))""")
-_NUMBER = re.compile(r"[+-]?\d{1,12}(\.\d{0,30})?([eE][+-]?\d{1,3})?|[+-]?\.\d{1,30}")
+_NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,30})?([eE][+-]?\d{1,3})?|[+-]?\.\d{1,30}")
 
 
 def read(source: str) -> Expr:
