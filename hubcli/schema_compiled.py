@@ -101,6 +101,16 @@ def _all_of(wanted: list[Any], _: Any, defs: Mapping[str, Any], done: dict[str, 
     return lambda v: all(c(v) for c in checks)
 
 
+def _any_of(wanted: list[Any], _: Any, defs: Mapping[str, Any], done: dict[str, Check]) -> Check:
+    checks = [_compile(inner, defs, done) for inner in wanted]
+    return lambda v: any(c(v) for c in checks)
+
+
+def _names(wanted: Any, _: Any, defs: Mapping[str, Any], done: dict[str, Check]) -> Check:
+    inner = _compile(wanted, defs, done)
+    return lambda v: not isinstance(v, dict) or all(map(inner, v))
+
+
 def _size(kind: Any, least: bool) -> Callable[..., Check]:
     def build(wanted: int, *_: Any) -> Check:
         if least:
@@ -127,6 +137,8 @@ _KEYWORDS: dict[str, Callable[..., Check]] = {
     "items": _items,
     "required": _required,
     "allOf": _all_of,
+    "anyOf": _any_of,
+    "propertyNames": _names,
     "minLength": _size(str, True),
     "maxLength": _size(str, False),
     "minItems": _size(list, True),
