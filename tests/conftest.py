@@ -12,7 +12,14 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-for _name in ("HF_TOKEN", "HF_ENDPOINT", "HUGGING_FACE_HUB_TOKEN", "HUBCLI_OFFLINE", "HUBCLI_DISABLE_PLUGINS", "HUBCLI_DEBUG"):
+for _name in (
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HUBCLI_OFFLINE",
+    "HUBCLI_DISABLE_PLUGINS",
+    "HUBCLI_DEBUG",
+):
     os.environ.pop(_name, None)
 
 _connect = socket.socket.connect

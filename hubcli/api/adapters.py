@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+from collections.abc import Sequence
 from typing import Any
 
 from hubcli.api import reports
@@ -54,8 +54,8 @@ def install(
     if not refs:
         raise UsageError("install needs at least one ref")
     workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True)
-    report = _Report(keep_going)
-    pins = workspace.locked(refs) if locked else {}
+    report = Report(keep_going)
+    pins = _pins(workspace, refs) if locked else {}
     bar = for_terminal() if progress else Silent()
     for text in refs:
         with report.attempt(text):
@@ -66,8 +66,20 @@ def install(
             report.add(done)
     if save:
         with report.attempt("adapters.toml"):
-            workspace.save([text for text in refs if text not in report.failed_refs], dry_run=dry_run)
+            _save(refs, report.document, dry_run)
     return report.document
+
+
+def _pins(workspace: Workspace, refs: Sequence[str]) -> dict[str, Resolved]:
+    from hubcli.api.project import locked
+
+    return locked(workspace, refs)
+
+
+def _save(refs: Sequence[str], document: Json, dry_run: bool) -> None:
+    from hubcli.api.project import save
+
+    save(refs, document, dry_run=dry_run)
 
 
 def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False) -> Json:
@@ -114,7 +126,7 @@ def upgrade(
         NotFoundError: a ref names nothing that is installed.
     """
     workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True)
-    report = _Report(keep_going=True)
+    report = Report(keep_going=True)
     bar = for_terminal() if progress else Silent()
     for item in workspace.newest_installed(refs):
         with report.attempt(item.record.name):
@@ -161,13 +173,12 @@ def _verified(workspace: Workspace, item: Any, repair: bool, bar: Progress) -> J
     return {"name": name, "version": version, "status": found.status, "problems": problems, "repaired": repaired}
 
 
-class _Report:
+class Report:
     """The document of an install, filled ref by ref."""
 
     def __init__(self, keep_going: bool):
         self.keep_going = keep_going
         self.document: Json = {"installed": [], "failed": []}
-        self.failed_refs: builtins.list[str] = []
 
     def add(self, done: Installed) -> None:
         """One adapter is there."""
@@ -179,7 +190,7 @@ class _Report:
 
 
 class _Attempt:
-    def __init__(self, report: _Report, ref: str):
+    def __init__(self, report: Report, ref: str):
         self.report, self.ref = report, ref
 
     def __enter__(self) -> None:
@@ -188,7 +199,6 @@ class _Attempt:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, HubcliError) or not self.report.keep_going:
             return False
-        self.report.failed_refs.append(self.ref)
         self.report.document["failed"].append({"ref": self.ref, "error": reports.error(error)})
         self.report.document.setdefault("exit_code", error.exit_code)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubcli.errors import NotFoundError, UsageError
@@ -35,23 +36,31 @@ class Workspace:
         token: for the person's own hub (`HF_ENDPOINT`); None takes the one huggingface_hub has.
         warn: is told, one line each, what a person must know.
         refresh: ask remote indexes whether they have changed.
+        project: the `adapters.toml` whose indexes count; None takes the working folder's.
     """
 
     def __init__(
-        self, *, offline: bool | None = None, token: str | None = None, warn: Warn | None = None, refresh: bool = False
+        self,
+        *,
+        offline: bool | None = None,
+        token: str | None = None,
+        warn: Warn | None = None,
+        refresh: bool = False,
+        project: Path | None = None,
     ):
         self.token = token
         self.warn = warn or silent
         self.home = home()
         self._offline = offline or None
         self._refresh = refresh
+        self._project = project
 
     @cached_property
     def config(self) -> Config:
         """The settings that hold in this folder for this person."""
         from hubcli.config import load_config
 
-        return load_config(offline=self._offline)
+        return load_config(offline=self._offline, project=self._project)
 
     @property
     def offline(self) -> str | None:
@@ -78,7 +87,7 @@ class Workspace:
         from hubcli.hub.sources import Sources
 
         config = self.config
-        return Sources(config.mirrors, tokens=config.tokens(), token=self.token, offline=bool(config.offline))
+        return Sources(config.mirrors, tokens=config.tokens(), token=self.token, offline=config.offline)
 
     # From refs to releases
 
@@ -94,11 +103,22 @@ class Workspace:
                 f"'{ref}' is a folder: it is used where it lies, not installed", hint=f'hubcli run {ref} "a text"'
             )
         if ref.kind == "hf":
-            from hubcli.hub.repos import resolve_hub
+            from hubcli.hub.resolve import resolve_hub
 
-            resolved = resolve_hub(ref, tokens=self.config.tokens(), token=self.token, offline=bool(self.offline))
+            resolved = resolve_hub(ref, tokens=self.config.tokens(), token=self.token, offline=self.offline)
         else:
             resolved = self.resolver.resolve(ref)
+        return self._told(resolved)
+
+    def review(self, resolved: Resolved) -> Resolved:
+        """A locked release with today's status from its index, its warnings told.
+
+        Raises:
+            YankedError: E_QUARANTINED.
+        """
+        return self._told(self.resolver.review(resolved) if resolved.index != "hf" else resolved)
+
+    def _told(self, resolved: Resolved) -> Resolved:
         for warning in resolved.warnings:
             self.warn(warning)
         return resolved

@@ -68,7 +68,8 @@ def test_the_version_needs_no_import() -> None:
         (["index", "add", "hf", "./x"], 2, "E_CONFIG", "index name"),
         (["index", "remove", "nope"], 3, "E_NOT_FOUND", "nope"),
         (["lock"], 3, "E_NOT_FOUND", "adapters.toml"),
-        (["sync"], 5, "E_LOCK", "adapters.lock"),
+        (["sync"], 3, "E_NOT_FOUND", "adapters.toml"),
+        (["sync", "--frozen"], 5, "E_LOCK", "adapters.lock"),
         (["uninstall", "a/b"], 3, "E_NOT_FOUND", "not installed"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -114,12 +115,14 @@ def test_a_closed_pipe_is_no_error(index: IndexFolder) -> None:
 
 def test_sigint_ends_a_real_process_with_130(tmp_path: Path) -> None:
     # reading texts from a pipe that never ends is where a person presses Ctrl-C
-    process = subprocess.Popen([SCRIPT, "run", "a/b", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPROFILEIMPORTTIME": "1"})  # fmt: skip
-    assert process.stderr is not None and process.stdin is not None and process.stdout is not None
+    process = subprocess.Popen(
+        [SCRIPT, "run", "a/b", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPROFILEIMPORTTIME": "1"},
+    )  # fmt: skip
+    assert process.stderr is not None
     for line in process.stderr:
-        if b"hubcli.cli.run" in line:
+        if line.rstrip().endswith(b" hubcli.cli.run"):
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()

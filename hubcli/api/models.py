@@ -1,0 +1,216 @@
+"""load_adapter, adapt, run: adapters on models. The tensor side is imported when one of these is called."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hubcli.api.workspace import Warn, Workspace
+from hubcli.composition import Expr, leaves, parse
+from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
+from hubcli.manifest import BaseModel, Installed
+from hubcli.progress import for_terminal
+from hubcli.refs import parse_ref
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
+
+Json = dict[str, Any]
+
+
+def adapt(model: Any, *, tokenizer: Any = None, offline: bool | None = None, token: str | None = None) -> Adapted:
+    """The one handle that owns every hook on this model; the same one again for the same model.
+
+    Args:
+        model: a transformers model. It keeps its class, its `state_dict` keys and its `generate`.
+        tokenizer: for `predict` and `pipeline`.
+        offline: True refuses the network when a ref has to be installed; None asks the environment.
+        token: for the person's own hub.
+    """
+    from hubcli.adapted import adapt as handle_of
+
+    return handle_of(model, locate=_locate(Workspace(offline=offline, token=token)), tokenizer=tokenizer)
+
+
+def load_adapter(
+    ref_or_expr: str | Expr,
+    model: Any = None,
+    *,
+    name: str | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    quantize: str | None = None,
+    head: str | None = None,
+    revision: str | None = None,
+    offline: bool | None = None,
+    token: str | None = None,
+    allow_base_mismatch: bool = False,
+) -> Adapted:
+    """Base, tokenizer, head and adapters, ready: the newest installed release that fits; what is missing is installed.
+
+    Args:
+        ref_or_expr: a ref, a block of refs (`Stack("a/x", "b/y")`), or the text form of one.
+        model: your own transformers model instead of the base from the hub; its dtype and device stay as they are.
+        name: what to call the adapter; for a single ref only.
+        dtype: of the base, e.g. "bfloat16"; None takes what its weights are stored in.
+        device: where the base goes, e.g. "cuda"; None is the CPU.
+        quantize: loading the base in 4 bit needs a method that is not part of this version: anything but None is refused.
+        head: chooses a head for a `Fuse`, which is not part of this version: anything but None is refused.
+        revision: of the base, a branch, tag or commit, instead of the one the adapter was made for.
+        offline: True refuses the network; None asks the environment.
+        token: for the person's own hub.
+        allow_base_mismatch: load also where the base is known to be another one.
+
+    Raises:
+        BaseMismatchError: the adapters of a composition were made for different bases (both are named), or `model` is
+            another base.
+        UnsupportedError: `quantize` or `head`.
+        HubcliError: what resolving, installing or attaching raises.
+    """
+    _refuse(quantize=quantize, head=head)
+    expr = _expression(ref_or_expr)
+    names = leaves(expr)
+    if name is not None and not isinstance(expr, str):
+        raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
+    if model is not None:
+        _refuse_with_model(dtype=dtype, device=device, revision=revision)
+    workspace = Workspace(offline=offline, token=token, warn=_python_warning)
+    found = {ref: _found(workspace, ref) for ref in names}
+    adapted = _on_base(workspace, found, dtype, device, revision) if model is None else adapt(model)
+    adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
+    called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
+    adapted.activate(_renamed(expr, called))
+    adapted.locate = _locate(workspace)
+    return adapted
+
+
+def run(
+    expr: str | Expr,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 32,
+    device: str | None = None,
+    allow_base_mismatch: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    warn: Warn | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Json:
+    """Predict with an adapter or a composition (schemas/cli/run): one row a text, in order.
+
+    Raises:
+        UsageError: no text.
+        HubcliError: as `load_adapter` and `Adapted.predict`.
+    """
+    if not texts:
+        raise UsageError("no text to run on")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        adapted = load_adapter(
+            expr, device=device, offline=offline, token=token, allow_base_mismatch=allow_base_mismatch
+        )
+        rows = adapted.predict(list(texts), batch_size=batch_size)
+    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
+        (warn or _python_warning)(message)
+    for info in adapted.adapters.values():
+        for text in info.notes:
+            if note:
+                note(f"{info.name}: {text}")
+    return {"predictions": [_row(row) for row in rows]}
+
+
+def _row(prediction: Any) -> Json:
+    return dataclasses.asdict(prediction) if dataclasses.is_dataclass(prediction) else dict(prediction)  # type: ignore[arg-type]
+
+
+def _expression(given: str | Expr) -> Expr:
+    """A ref stays as it is; other text is the text form of a composition."""
+    if not isinstance(given, str):
+        return given
+    try:
+        parse_ref(given)
+    except RefError:
+        expr = parse(given)
+        if isinstance(expr, str):
+            raise
+        return expr
+    return given
+
+
+def _renamed(expr: Expr, names: dict[str, str]) -> Expr:
+    """The expression with each ref replaced by the name its adapter is loaded under."""
+    if expr is None or isinstance(expr, str):
+        return names[expr] if expr is not None else None
+    children = tuple(_renamed(child, names) for child in expr.children)
+    return type(expr)(*children, **{key: getattr(expr, key) for key in expr.options})
+
+
+def _found(workspace: Workspace, ref: str) -> Installed:
+    parsed = parse_ref(ref)
+    if parsed.kind == "folder":
+        from hubcli.hub.folder import open_folder
+
+        return open_folder(parsed)
+    return workspace.installed_or_install(parsed, for_terminal())
+
+
+def _locate(workspace: Workspace) -> Callable[[str], Installed]:
+    return lambda ref: _found(workspace, ref)
+
+
+def _on_base(workspace: Workspace, found: dict[str, Installed], dtype: Any, device: Any, revision: str | None) -> Adapted:
+    """The one base that all adapters were made for, with a head of the last adapter that has one."""
+    from hubcli.adapted import adapt as handle_of
+    from hubcli.bases import load_base
+
+    base = _common_base(found)
+    if revision is not None:
+        base = dataclasses.replace(base, revision=revision, weights_sha256=None)
+    releases = [item.record.release for item in found.values()]
+    task = next((release.task for release in releases if release.task), None)
+    labels = next((r.head.labels for r in reversed(releases) if r.head and r.head.labels), ())
+    model, tokenizer, identity = load_base(
+        base, task, labels, dtype=dtype, device=device, offline=bool(workspace.offline), token=workspace.token
+    )
+    return handle_of(model, tokenizer=tokenizer, base=identity)
+
+
+def _common_base(found: dict[str, Installed]) -> BaseModel:
+    bases: dict[str, tuple[str, BaseModel]] = {}
+    for ref, item in found.items():
+        base = item.record.release.base
+        if base is None:
+            raise BaseNotFoundError(f"{ref} does not say which base it was made for", hint="pass your own model")
+        bases.setdefault(base.id, (ref, base))
+    if not bases:
+        raise UsageError("an expression without adapters needs your own model")
+    if len(bases) > 1:
+        (one, first), (other, second) = list(bases.values())[:2]
+        raise BaseMismatchError(
+            f"the adapters were made for different bases: {one} for {first.id}, {other} for {second.id}",
+            hint="compose adapters of one base, or pass your own model",
+        )
+    return next(iter(bases.values()))[1]
+
+
+def _refuse(*, quantize: str | None, head: str | None) -> None:
+    if quantize is not None:
+        raise UnsupportedError(f"quantize='{quantize}': no method here quantises a base", hint="quantize=None")
+    if head is not None:
+        raise UnsupportedError(f"head='{head}': it chooses a head for Fuse, which is not there yet", hint="head=None")
+
+
+def _refuse_with_model(**options: Any) -> None:
+    for key, value in options.items():
+        if value is not None:
+            raise UsageError(f"{key}= is for a base that hubcli loads; set it on your own model", hint=f"{key}=None")
+
+
+def _python_warning(text: str) -> None:
+    from hubcli.method import HubcliWarning
+
+    warnings.warn(text, HubcliWarning, stacklevel=4)
+
+
