@@ -67,7 +67,7 @@ def url(text: str, where: object, folder: Path, has_token: bool) -> str:
             raise fault(where, "token-env", "an https URL to go with it", text)
         return str(folder.absolute() / Path(text).expanduser())
     if text.startswith(("http://", "https://")):
-        origin = origin_of(text)
+        origin = _origin(text, where)
         if "?" in text or "#" in text:
             raise UsageError(f"{where}: expected a URL without query and fragment ({origin}/…)", id="E_CONFIG")
         if has_token and text.startswith("http://") and not is_loopback(origin):
@@ -104,6 +104,13 @@ def token_envs(user: Mapping[str, IndexConfig], document: Mapping[str, Any], fil
     """Origin → variable, of the user's indexes and [tokens]."""
     table = document.get("tokens", {})
     if not isinstance(table, dict) or not all(isinstance(v, str) and v.isidentifier() for v in table.values()):
-        raise fault(file, "tokens", "a table of ORIGIN = VARIABLE", table)
+        raise fault(file, "tokens", "a table of ORIGIN = VARIABLE, names of environment variables", "something else")
     bound = {origin_of(index.url): index.token_env for index in user.values() if index.token_env}
-    return {**bound, **{origin_of(url): variable for url, variable in table.items()}}
+    return {**bound, **{_origin(url, file): variable for url, variable in table.items()}}
+
+
+def _origin(url: str, where: object) -> str:
+    try:
+        return origin_of(url)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", hint=error.hint, id=error.id) from None

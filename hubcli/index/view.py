@@ -125,7 +125,7 @@ class View:
             if abs(len(n) - len(name)) < 9
         )
         near = sorted(((count, n) for count, n in counted if count * 3 >= len(pairs)), reverse=True)[:200]
-        return get_close_matches(name, [n for _, n in near], limit, 0.6)
+        return get_close_matches(name, [n for _, n in near], limit, 0.75)
 
     def search(self, query: str = "", *, limit: int = 20, **filters: str | None) -> list[Hit]:
         """Entries that hold all words of a query (else their beginnings, else any of them), the best first.
