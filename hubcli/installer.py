@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
 from hubcli.hub.fetch import Fetcher
@@ -158,8 +159,7 @@ def _install(job: _Job, allow_base_mismatch: bool) -> Installed:
         return store.add(staging, _record(resolved, release))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """One install at work."""
 
     resolved: Resolved

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from hubcli.errors import SafetensorsError
 
@@ -31,8 +30,7 @@ BITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One tensor: `start` and `end` are byte positions after `Header.data_start`."""
 
     dtype: str
@@ -41,8 +39,7 @@ class TensorInfo:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a file's header says; tensors by name in order of their bytes. `data_start` is where the first byte of data lies."""
 
     tensors: dict[str, TensorInfo]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hubcli.errors import ContentError, HubcliError, NetworkError, NotFoundError
 from hubcli.hub.sources import Source, Sources, Stream
@@ -14,8 +14,7 @@ from hubcli.store.staging import Staging
 Warn = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Fetcher:
+class Fetcher(NamedTuple):
     """Fetches files of one release into one staging."""
 
     resolved: Resolved

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from hubcli.manifest import FileSpec, Resolved
 from hubcli.paths import offline_switch
@@ -15,16 +14,16 @@ from hubcli.paths import offline_switch
 CHUNK = 1 << 20
 
 
-@dataclass(slots=True)
 class Stream:
     """The bytes of one file from position `offset` on. `chunks` is read once; closing it ends the transfer.
 
     `resumed` says that they came in more than one transfer, so that wrong bytes are worth another try.
     """
 
-    chunks: Iterator[bytes]
-    offset: int = 0
-    resumed: bool = False
+    def __init__(self, chunks: Iterator[bytes], offset: int = 0):
+        self.chunks = chunks
+        self.offset = offset
+        self.resumed = False
 
 
 class Source(Protocol):
@@ -144,8 +143,7 @@ def by_root(root: str, tokens: Mapping[str, str] | None = None, offline: str | N
     return FolderSource(Path(root.removeprefix("file://")).expanduser())
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(NamedTuple):
     """The sources of an install, in order: files beside the index, the Hugging Face cache, mirrors, the hub at the pinned commit.
 
     Args:

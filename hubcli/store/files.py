@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +109,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LINKS:
             raise
+    import shutil  # brings in every compressor there is, which few runs need
+
     with open_plain(source) as reader, target.open("xb") as writer:
         shutil.copyfileobj(reader, writer, CHUNK)
         fsync_file(writer)
@@ -121,6 +122,8 @@ def remove_tree(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
+    import shutil
+
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         shutil.rmtree(folder)
@@ -131,6 +134,11 @@ def free_bytes(path: Path) -> int | None:
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
+        if hasattr(os, "statvfs"):
+            status = os.statvfs(path)
+            return status.f_bavail * status.f_frsize
+        import shutil
+
         return shutil.disk_usage(path).free
     except OSError:
         return None

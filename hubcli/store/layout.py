@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hubcli.errors import EntryError, HubcliError
 from hubcli.refs import NAME
@@ -25,8 +25,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by hubcli; what lies here can be fetched or built again.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The folders of one store; nothing here touches the disk but `check_version`."""
 
     home: Path

@@ -7,8 +7,8 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hubcli.store.files import remove_tree, tampered
 from hubcli.store.layout import SHA256, Layout, owner_is_gone
@@ -17,8 +17,7 @@ GRACE_SECONDS = 3600.0
 PART_SECONDS = 7 * 24 * 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(NamedTuple):
     """What `prune` removed, or would with `dry_run`: blobs and other leftovers, and the bytes that this frees."""
 
     blobs: tuple[str, ...]
@@ -27,8 +26,7 @@ class Pruned:
     dry_run: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """Something `doctor` found: where, what, and whether it was put right."""
 
     path: str

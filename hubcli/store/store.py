@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hubcli.errors import HubcliError, NotFoundError
 from hubcli.manifest import FileSpec, Installed, Record
@@ -21,8 +21,7 @@ from hubcli.store.verify import UNVERIFIABLE, Problem, Verification, verify_fold
 Warn = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A folder of the store whose record can't be used: where it is, and the error that reading it gave."""
 
     path: str

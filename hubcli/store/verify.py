@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hubcli.errors import HubcliError, NotFoundError, StoreTamperedError
 from hubcli.manifest import Installed
@@ -17,8 +17,7 @@ OK, MODIFIED, MISSING, EXTRA, UNVERIFIABLE = "ok", "modified", "missing", "extra
 _ORDER = (UNVERIFIABLE, MODIFIED, MISSING, EXTRA)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One finding: `kind` a status, `path` relative to the adapter's folder, `expected` and `found` as text."""
 
     id: str
@@ -31,8 +30,7 @@ class Problem:
         return f"{self.path}: expected {self.expected}, found {self.found}"
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(NamedTuple):
     """What `verify` found for one adapter."""
 
     name: str
