@@ -88,7 +88,7 @@ class Adapted:
     @property
     def active(self) -> Expr | tuple[Expr, ...]:
         """The expression that forward uses in this thread; a tuple for rows."""
-        program = self.engine.routing.local.program or self.engine.routing.active
+        program = self.engine.routing.chosen or self.engine.routing.active
         return program.expr if program.rows is None else program.rows
 
     def method(self, name: str) -> Method[Any]:
@@ -169,13 +169,14 @@ class Adapted:
     def using(self, expr: Expr = None, rows: Sequence[Expr] | None = None) -> Iterator[Adapted]:
         """Use an expression in this thread for the length of a block; what was used before comes back, also on error."""
         program = self.engine.program(expr, rows)
-        local = self.engine.routing.local
-        before, local.program = local.program, program
+        routing = self.engine.routing
+        before = routing.chosen
+        routing.choose(program)
         self.engine.using.append(program)
         try:
             yield self
         finally:
-            local.program = before
+            routing.choose(before)
             self.engine.using.remove(program)
 
     def _load_leaf(self, ref: str) -> None:

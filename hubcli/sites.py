@@ -6,8 +6,9 @@ returns None, which costs about a microsecond.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -31,17 +32,19 @@ class Step(Protocol):
         ...
 
 
-class Local(threading.local):
-    """The program of `using`, for one thread. A ContextVar would break full-graph compilation."""
+class _Local(threading.local):
+    """Programs of `using`, for one thread, by routing. A ContextVar would break full-graph compilation."""
 
-    program: Program | None = None
+    chosen: Mapping[int, Program] = {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Local, ())
+
+# One for the process: a compiled forward does not notice changes of a thread-local object that hangs on an instance.
+LOCAL = _Local()
+_keys = itertools.count()
 
 
 class Routing:
-    """Which program runs. `active` is `activate`'s; `local.program` is `using`'s and comes first.
+    """Which program runs. `active` is `activate`'s; `chosen` is `using`'s, of this thread, and comes first.
 
     Gradient checkpointing runs blocks again during backward, when another program may be active. So the programs of the
     forwards since the last backward are noted; a block that runs inside a backward gets the one that is noted, and it is an
@@ -50,15 +53,27 @@ class Routing:
 
     def __init__(self, empty: Program):
         self.active = empty
-        self.local = Local()
+        self.key = next(_keys)
         self.noted: list[Program] = []
         self.backward_seen = False
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.key = next(_keys)  # a copy of a model is routed on its own
+
+    @property
+    def chosen(self) -> Program | None:
+        """The program of `using` in this thread."""
+        return LOCAL.chosen.get(self.key)
+
+    def choose(self, program: Program | None) -> None:
+        """Set or drop the program of `using` in this thread."""
+        others = {key: other for key, other in LOCAL.chosen.items() if key != self.key}
+        LOCAL.chosen = others if program is None else {**others, self.key: program}
+
     def program(self, training: bool) -> Program:
         """The program of the forward that runs now."""
-        program = self.local.program
-        if program is None:
-            program = self.active
+        program = LOCAL.chosen.get(self.key, self.active)
         if torch.compiler.is_compiling() or not (training or torch.is_grad_enabled()):
             return program
         return self._pinned(program)

@@ -96,7 +96,9 @@ def peft_adapter(base: nn.Module, folder: Path, task: str, seed: int = 1, **opti
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tuned = get_peft_model(copy.deepcopy(base), LoraConfig(task_type=task or None, **options), autocast_adapter_dtype=False)
+        tuned = get_peft_model(
+            copy.deepcopy(base), LoraConfig(task_type=task or None, **options), autocast_adapter_dtype=False
+        )
         for name, parameter in tuned.named_parameters():
             if parameter.requires_grad and "magnitude" not in name:
                 nn.init.normal_(parameter, std=0.3)

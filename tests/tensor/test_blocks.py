@@ -99,7 +99,9 @@ def test_split_cuts_the_sequence(lab: Build) -> None:
     for path in made.deltas["a"]:
         changes = [made.deltas["a"][path], made.deltas["b"][path] + made.deltas["c"][path]]
 
-        def add(module: torch.nn.Module, args: tuple[torch.Tensor], out: torch.Tensor, changes: list[torch.Tensor] = changes):
+        def add(
+            module: torch.nn.Module, args: tuple[torch.Tensor], out: torch.Tensor, changes: list[torch.Tensor] = changes
+        ):
             x = args[0]
             return out + torch.cat([x[:, :3] @ changes[0], x[:, 3:] @ changes[1]], 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,18 @@ def test_swapping_compiles_nothing_new(tmp_path: Path) -> None:
     inputs = inputs_of("bert")
     bare = logits(fast, inputs)
     for seed, name in enumerate("abcd"):
-        peft_adapter(base, tmp_path / name, "SEQ_CLS", seed, r=2, lora_alpha=seed + 1, target_modules=["query", "value"])
+        peft_adapter(
+            base, tmp_path / name, "SEQ_CLS", seed, r=2, lora_alpha=seed + 1, target_modules=["query", "value"]
+        )
     handle = adapt(fast)
     for name in "abcd":
         handle.load(tmp_path / name)
     assert apart(logits(fast, inputs), bare) <= 1e-6
-    for warm, others in [("a", ["b", "c", "d"]), (Stack("a", "b"), [Stack("c", "d")]), (Average("a", "b"), [Average("c", "d")])]:
+    for warm, others in [
+        ("a", ["b", "c", "d"]),
+        (Stack("a", "b"), [Stack("c", "d")]),
+        (Average("a", "b"), [Average("c", "d")]),
+    ]:
         handle.activate(warm)
         logits(fast, inputs)
         count = len(graphs)
@@ -50,3 +57,34 @@ def test_swapping_compiles_nothing_new(tmp_path: Path) -> None:
     handle.detach()
     assert torch.equal(logits(base, inputs), bare)
     assert apart(logits(fast, inputs), bare) <= 1e-6
+
+
+def test_threads_keep_their_own_expression_when_compiled(tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    base = model_of("bert", torch.float32)
+    for seed, name in enumerate("ab"):
+        peft_adapter(base, tmp_path / name, "", seed, r=2, target_modules=["query"])
+    handle = adapt(base)
+    for name in "ab":
+        handle.load(tmp_path / name)
+    fast, inputs = torch.compile(base, fullgraph=True, backend="eager"), inputs_of("bert")
+    expected = {}
+    for name in ("a", "b"):
+        with handle.using(name):
+            expected[name] = logits(base, inputs)
+            logits(fast, inputs)
+    wrong: list[str] = []
+
+    def work(name: str) -> None:
+        for _ in range(20):
+            with handle.using(name):
+                if apart(logits(fast, inputs), expected[name]) > 1e-6:
+                    wrong.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b", "a")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert apart(expected["a"], expected["b"]) > 1e-3

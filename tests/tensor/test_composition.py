@@ -27,7 +27,9 @@ from hubcli.errors import ExpressionError
 
 names = st.one_of(
     st.sampled_from(["a", "lang/de", "hf:org/repo@main", "acme:g/n@^1.2", "./folder", "none", "with space", 'a"b\\c,']),
-    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda s: bool(s.strip())),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+        lambda s: bool(s.strip())
+    ),
 )
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
 

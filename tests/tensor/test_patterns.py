@@ -25,7 +25,12 @@ SEEN = [
     r"[^a-c]+x|\w+\.\d+\.\D*|(a|ab)(c|bcd)*|(a?){3}b|\S+\s?|\bfoo\B.*",
 ]
 NAMES = [
-    *("model.layers.0.self_attn.q_proj", "visual.blocks.1.q_proj", "language_model.layers.3.k_proj", "model.text.mlp.k_proj.z"),
+    *(
+        "model.layers.0.self_attn.q_proj",
+        "visual.blocks.1.q_proj",
+        "language_model.layers.3.k_proj",
+        "model.text.mlp.k_proj.z",
+    ),
     *("model.language_model.x.q_proj", "", "aab", "dx", "abcbcd", "a.12.bc", "fooo.bar", "dd\nx"),
 ]
 
@@ -50,7 +55,9 @@ def test_agrees_with_re(pattern: str, name: str) -> None:
     assert found(name) is bool(expected.fullmatch(name))
 
 
-@pytest.mark.parametrize("pattern", [r"(a+)+b", r"(a|a)*b", r"(.*a){40}b", ".*" * 400 + "b", r"((a*)*)*b", "(a?){999999}b"])
+@pytest.mark.parametrize(
+    "pattern", [r"(a+)+b", r"(a|a)*b", r"(.*a){40}b", ".*" * 400 + "b", r"((a*)*)*b", "(a?){999999}b"]
+)
 def test_hostile_patterns_take_no_time(pattern: str) -> None:
     started = time.process_time()
     assert not compile_pattern(pattern)("a" * 100)
@@ -96,7 +103,13 @@ def test_targets_are_pefts(config: dict[str, Any]) -> None:
     )
     targets.validate()
     theirs = SimpleNamespace(
-        **{"exclude_modules": None, "modules_to_save": None, "layers_to_transform": None, "layers_pattern": None, **config}
+        **{
+            "exclude_modules": None,
+            "modules_to_save": None,
+            "layers_to_transform": None,
+            "layers_pattern": None,
+            **config,
+        }
     )
     for name in MODULES:
         found = check_target_module_exists(theirs, name)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from .models import FAMILIES, apart, inputs_of, logits, model_of, peft_adapter
 
 from hubcli.adapted import adapt
+
+from .models import FAMILIES, apart, inputs_of, logits, model_of, peft_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -73,7 +74,10 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "convolution": ("vit", {"r": 4, "target_modules": ["projection", "q_proj"]}),
     "convolution with DoRA": ("vit", {"r": 4, "target_modules": ["projection"], "use_dora": True}),
     "trained biases": ("bert", {"r": 4, "target_modules": ["query"], "bias": "lora_only"}),
-    "more modules to save": ("bert", {"r": 4, "target_modules": ["query"], "modules_to_save": ["pooler", "classifier"]}),
+    "more modules to save": (
+        "bert",
+        {"r": 4, "target_modules": ["query"], "modules_to_save": ["pooler", "classifier"]},
+    ),
     "a classifier of several layers": ("roberta", {"r": 4, "target_modules": ["query"]}),
     "language-model head saved": ("gpt2", {"r": 4, "target_modules": ["c_attn"], "modules_to_save": ["lm_head"]}),
     "layers pattern": ("gpt2", {"r": 4, "target_modules": ["c_attn"], "layers_to_transform": 1, "layers_pattern": "h"}),

@@ -186,7 +186,13 @@ def test_the_trainer_trains_it(tmp_path: Path) -> None:
     before = {n: p.detach().clone() for n, p in base.named_parameters()}
     rows = [{"input_ids": torch.randint(3, 60, (6,)), "labels": i % 2} for i in range(8)]
     arguments = TrainingArguments(
-        tmp_path, max_steps=3, per_device_train_batch_size=4, learning_rate=0.05, report_to=[], use_cpu=True, save_steps=3
+        tmp_path,
+        max_steps=3,
+        per_device_train_batch_size=4,
+        learning_rate=0.05,
+        report_to=[],
+        use_cpu=True,
+        save_steps=3,
     )
     Trainer(base, arguments, train_dataset=rows).train()
     moved = {n for n, p in base.named_parameters() if not torch.equal(p, before[n])}
