@@ -4,17 +4,20 @@
 """
 
 import os
-from collections import namedtuple
 from collections.abc import Iterator
+from typing import NamedTuple
 
 GROUP = "hubcli.plugins"
 KINDS = ("base", "hub", "index", "cli", "event")
 
 
-class Found(namedtuple("Found", ("name", "module", "distribution", "version"))):
+class Found(NamedTuple):
     """A plugin as its package declares it: four strings; nothing of it is imported yet."""
 
-    __slots__ = ()
+    name: str
+    module: str
+    distribution: str
+    version: str
 
     @property
     def kind(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hubcli.config import Config, no_index
+from hubcli.config import no_index
 from hubcli.errors import NotFoundError, OfflineError, UsageError, YankedError
 from hubcli.refs import Ref
 from hubcli.versions import Range, in_order
@@ -67,13 +67,6 @@ class Resolver:
     def __init__(self, indexes: Iterable[Index]):
         self.indexes: Sequence[Index] = tuple(indexes)
         self.skipped: dict[str, str] = {}
-
-    @classmethod
-    def from_config(cls, config: Config, *, refresh: bool = False) -> Resolver:
-        """Over the configured indexes; `refresh` asks remote ones for news (install, upgrade, outdated, lock)."""
-        from hubcli.index.catalog import open_catalogs
-
-        return cls(open_catalogs(config.indexes, refresh=refresh, offline=config.offline, tokens=config.tokens()))
 
     def entry(self, ref: Ref) -> tuple[Index, Entry, str]:
         """The entry that a ref names: (index, entry, sha256 of its bytes).
@@ -155,6 +148,8 @@ class Resolver:
         Filters: `task`, `method`, `base`, `language`, `license`. A remote index that was never fetched can't be
             searched offline; `skipped` then says so by index name.
         """
+        from hubcli.index.view import by_score
+
         hits: list[Hit] = []
         searched: list[Index] = []
         for index in self.indexes:
@@ -163,18 +158,22 @@ class Resolver:
             except OfflineError as error:
                 self.skipped[index.name] = error.message
                 continue
-            for hit in found:
-                serving = self._serving(hit.name)
-                if index in serving and not any(other.has(hit.name) for other in searched if other in serving):
-                    hits.append(hit)
+            hits += (
+                [hit for hit in found if self._offers(index, hit.name, searched)] if len(self.indexes) > 1 else found
+            )
             searched.append(index)
-        return sorted(hits, key=lambda hit: (-hit.score, hit.name))[:limit]
+        return hits if len(searched) < 2 else sorted(hits, key=by_score)[:limit]
 
     def faults(self) -> list[str]:
         """Entries that were refused, one line a fault: index, file, field, expected, found."""
         asked = [index for index in self.indexes if index.name not in self.skipped]
         found = [(index.name, name, fault) for index in asked for name, fault in index.faults()]
         return [f"{index}: {ascii(name)[1:-1]}.json: {fault}" for index, name, fault in found]
+
+    def _offers(self, index: Index, name: str, before: list[Index]) -> bool:
+        """Would resolution take this name from this index, given those that come before it?"""
+        serving = self._serving(name)
+        return index in serving and not any(other.has(name) for other in before if other in serving)
 
     def _serving(self, name: str) -> list[Index]:
         """The indexes that may answer for a name: those whose scopes pin it, else those without scopes."""

@@ -9,6 +9,7 @@ from typing import Any
 from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import HubcliError, NotFoundError
+from hubcli.index.catalog import Catalog
 
 Json = dict[str, Any]
 
@@ -16,23 +17,19 @@ Json = dict[str, Any]
 def index_list(*, offline: bool | None = None) -> Json:
     """The indexes in the order in which they are asked (schemas/cli/index-list); counts of those read on this machine."""
     workspace = Workspace(offline=offline)
-    catalogs = {catalog.name: catalog for catalog in workspace.resolver.indexes}
-    return {"indexes": [_row(index, catalogs[index.name]) for index in workspace.config.indexes]}
+    rows = zip(workspace.config.indexes, workspace.catalogs, strict=True)
+    return {"indexes": [_row(index, catalog) for index, catalog in rows]}
 
 
-def _row(index: settings.IndexConfig, catalog: Any) -> Json:
+def _row(index: settings.IndexConfig, catalog: Catalog) -> Json:
     try:
-        entries, snapshot = len(catalog.view), catalog.snapshot_sha256
+        return {**_place(index), "entries": len(catalog.view), "snapshot": catalog.snapshot_sha256}
     except HubcliError:
-        entries = snapshot = None
-    return {
-        "name": index.name,
-        "url": index.url,
-        "scopes": [*index.scopes],
-        "token_env": index.token_env,
-        "entries": entries,
-        "snapshot": snapshot,
-    }
+        return {**_place(index), "entries": None, "snapshot": None}
+
+
+def _place(index: settings.IndexConfig) -> Json:
+    return {"name": index.name, "url": index.url, "scopes": [*index.scopes], "token_env": index.token_env}
 
 
 def index_add(
@@ -51,13 +48,7 @@ def index_add(
         DiskError: the configuration can't be written.
     """
     index = settings.add_index(name, url, token_env=token_env, scopes=scopes, first=first, dry_run=dry_run)
-    return {
-        "name": index.name,
-        "url": index.url,
-        "scopes": [*index.scopes],
-        "token_env": index.token_env,
-        "config": str(settings.user_config_file()),
-    }
+    return {**_place(index), "config": str(settings.user_config_file())}
 
 
 def index_remove(name: str, *, dry_run: bool = False) -> Json:
@@ -78,7 +69,7 @@ def index_update(*names: str, offline: bool | None = None, dry_run: bool = False
         NetworkError: an index does not answer.
     """
     workspace = Workspace(offline=offline, warn=warn)
-    known = {catalog.name: catalog for catalog in workspace.resolver.indexes}
+    known = {catalog.name: catalog for catalog in workspace.catalogs}
     for name in names:
         if name not in known:
             raise NotFoundError(f"no index is called '{name}' (there are: {', '.join(known)})")

@@ -160,7 +160,9 @@ def _locate(workspace: Workspace) -> Callable[[str], Installed]:
     return lambda ref: _found(workspace, ref)
 
 
-def _on_base(workspace: Workspace, found: dict[str, Installed], dtype: Any, device: Any, revision: str | None) -> Adapted:
+def _on_base(
+    workspace: Workspace, found: dict[str, Installed], dtype: Any, device: Any, revision: str | None
+) -> Adapted:
     """The one base that all adapters were made for, with a head of the last adapter that has one."""
     from hubcli.adapted import adapt as handle_of
     from hubcli.bases import load_base
@@ -212,5 +214,3 @@ def _python_warning(text: str) -> None:
     from hubcli.method import HubcliWarning
 
     warnings.warn(text, HubcliWarning, stacklevel=4)
-
-

@@ -12,7 +12,7 @@ from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import LockError, UsageError
 from hubcli.manifest import Resolved
 from hubcli.progress import Silent, for_terminal
-from hubcli.project_file import PROJECT, Project, load_project, save_wanted, spec_to_save
+from hubcli.project_file import LOCK, PROJECT, Project, load_project, save_wanted, spec_to_save
 from hubcli.refs import Ref, parse_ref
 
 Json = dict[str, Any]
@@ -72,7 +72,7 @@ def sync(
         LockError: the lock is missing, from a newer hubcli, or (without `frozen`) stale.
     """
     folder = Path(project)
-    pinned = lockfile.read_lock(folder / lockfile.LOCK) if frozen else _checked(load_project(folder), must_exist=True)
+    pinned = lockfile.read_lock(folder / LOCK) if frozen else _checked(load_project(folder), must_exist=True)
     workspace = Workspace(offline=offline, token=token, warn=warn, project=folder / PROJECT)
     for warning in pinned.warnings:
         workspace.warn(warning)
@@ -97,7 +97,7 @@ def locked(workspace: Workspace, refs: Sequence[str], folder: Path = Path()) -> 
         pin = pins.get(ref.store_name)
         if pin is None or not _allows(ref, pin):
             held = f"pins {pin.name} {pin.version}" if pin else "does not pin it"
-            raise LockError(f"{lockfile.LOCK} {held}, asked for was {ref}", hint="drop --locked, or change adapters.toml")
+            raise LockError(f"{LOCK} {held}, asked for was {ref}", hint="drop --locked, or change adapters.toml")
         found[text] = workspace.review(pin)
     return found
 

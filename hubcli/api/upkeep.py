@@ -67,7 +67,7 @@ def _store(workspace: Workspace, fix: bool) -> list[Json]:
 
 def _indexes(workspace: Workspace) -> list[Json]:
     rows = []
-    for catalog in workspace.resolver.indexes:
+    for catalog in workspace.catalogs:
         name = f"index {catalog.name}"
         try:
             faults = catalog.faults()

@@ -15,6 +15,7 @@ from hubcli.refs import Ref, parse_ref
 if TYPE_CHECKING:
     from hubcli.config import Config
     from hubcli.hub.sources import Sources
+    from hubcli.index.catalog import Catalog
     from hubcli.manifest import Installed, Resolved
     from hubcli.progress import Progress
     from hubcli.resolver import Resolver
@@ -75,11 +76,20 @@ class Workspace:
         return Store(self.home)
 
     @cached_property
+    def catalogs(self) -> Sequence[Catalog]:
+        """The configured indexes, in their order; none is read before it is asked."""
+        from hubcli.index.catalog import open_catalogs
+
+        config = self.config
+        found = open_catalogs(config.indexes, refresh=self._refresh, offline=config.offline, tokens=config.tokens())
+        return tuple(found)
+
+    @cached_property
     def resolver(self) -> Resolver:
-        """The configured indexes, in their order."""
+        """Resolution and search over the configured indexes."""
         from hubcli.resolver import Resolver
 
-        return Resolver.from_config(self.config, refresh=self._refresh)
+        return Resolver(self.catalogs)
 
     @cached_property
     def sources(self) -> Sources:

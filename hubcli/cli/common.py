@@ -56,7 +56,7 @@ def command(
                 arguments["offline"] = offline
             return function(out=Output(json, quiet), **arguments)
 
-        wrapped: Function = callback
+        wrapped: Any = callback
         if writes:
             wrapped = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")(wrapped)
         wrapped = click.option("--offline", is_flag=True, help="Use no network (also HUBCLI_OFFLINE=1).")(wrapped)
@@ -65,6 +65,7 @@ def command(
         epilog = (
             "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()) if examples else None
         )
-        return click.command(epilog=epilog, **settings)(wrapped)
+        decorator: Callable[[Any], click.Command] = click.command(epilog=epilog, **settings)
+        return decorator(wrapped)
 
     return decorate

@@ -99,12 +99,8 @@ hubcli index build ./registry-index --out ./site --hub-endpoint https://hub.acme
 def build(out: Output, folder: str, target: str, **options: Any) -> None:
     """Build a static site from an index folder: index.json, entries.jsonl.gz and the files; same input, same bytes."""
     report = api.index_build(folder, target, **options)
-    out.data(
-        report,
-        [
-            f"{'would write' if options['dry_run'] else 'wrote'} {target}: {report['entries']} entries, snapshot {report['snapshot'][:12]}"
-        ],
-    )
+    verb = "would write" if options["dry_run"] else "wrote"
+    out.data(report, [f"{verb} {target}: {report['entries']} entries, snapshot {report['snapshot'][:12]}"])
 
 
 for _command in (list_, add, remove, update, check, build):

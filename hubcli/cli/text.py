@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 def clean(text: object) -> str:
     """`text` on one line, without control characters, bidi overrides and other format characters (categories C*)."""
@@ -23,7 +26,7 @@ def size(count: float) -> str:
     raise AssertionError
 
 
-def columns(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> list[str]:
+def columns(rows: Sequence[tuple[Any, ...]], header: tuple[str, ...]) -> list[str]:
     """Rows as aligned, cleaned lines under a header; the last column is as wide as it is."""
     table = [header, *(tuple(clean(cell) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]

@@ -26,7 +26,9 @@ def test_the_bundled_adapter_installs_and_every_byte_is_the_promised_one(home: P
     assert done["base"] == "sentence-transformers/all-MiniLM-L6-v2"
     again = hubcli("install", "sentiment/bert-lora", "--json")
     assert [i["changed"] for i in again.document["installed"]] == [False]
-    assert hubcli("install", "sentiment/bert-lora").out.startswith("already installed (verified): sentiment/bert-lora 1.0.0")
+    assert hubcli("install", "sentiment/bert-lora").out.startswith(
+        "already installed (verified): sentiment/bert-lora 1.0.0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,11 @@ def test_many_refs_each_says_what_became_of_it(index: IndexFolder) -> None:
 def test_versions_live_side_by_side_and_uninstall_takes_what_fits(index: IndexFolder) -> None:
     hubcli("install", "acme/one@1.0.0", "acme/one@1.1.0", "acme/two")
     listed = hubcli("list", "--json").document["adapters"]
-    assert [(a["name"], a["version"]) for a in listed] == [("acme/one", "1.0.0"), ("acme/one", "1.1.0"), ("acme/two", "1.0.0")]
+    assert [(a["name"], a["version"]) for a in listed] == [
+        ("acme/one", "1.0.0"),
+        ("acme/one", "1.1.0"),
+        ("acme/two", "1.0.0"),
+    ]
     dry = hubcli("uninstall", "acme/one@1.0", "--dry-run", "--json").document["removed"]
     assert [r["version"] for r in dry] == ["1.0.0"]
     assert len(hubcli("list", "--json").document["adapters"]) == 3
@@ -117,7 +123,9 @@ def test_row_39_withdrawn_releases(index: IndexFolder, state: str, door: str) ->
     document = index.add("acme/bad")
     if door == "installed":
         hubcli("install", ref)
-    change = {"yanked": {"reason": "label leak", "date": "2026-02-02T00:00:00Z"}} if state == "yanked" else {"status": state}
+    change = (
+        {"yanked": {"reason": "label leak", "date": "2026-02-02T00:00:00Z"}} if state == "yanked" else {"status": state}
+    )
     document["releases"][0].update(change)
     index.write("acme/bad", document)
     answer = hubcli("install", ref, "--json")
@@ -134,7 +142,12 @@ def test_remote_text_reaches_a_terminal_without_control_characters(index: IndexF
     document = index.add("acme/loud")
     document["releases"][0]["yanked"] = {"reason": "x\u202ey", "date": "2026-02-02T00:00:00Z"}
     index.write("acme/loud", document)
-    for arguments in (["install", "acme/loud@1.0.0"], ["search", "loud"], ["info", "acme/loud@1.0.0"], ["index", "check", str(index.folder)]):
+    for arguments in (
+        ["install", "acme/loud@1.0.0"],
+        ["search", "loud"],
+        ["info", "acme/loud@1.0.0"],
+        ["index", "check", str(index.folder)],
+    ):
         answer = hubcli(*arguments)
         text = answer.out + answer.err
         assert "\u202e" not in text

@@ -84,7 +84,9 @@ def test_errors_as_json_and_as_text(tmp_path: Path, arguments: list[str], code: 
     assert document.document["error"]["id"] == id
 
 
-def test_a_bug_shows_its_traceback_and_a_known_error_only_when_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_shows_its_traceback_and_a_known_error_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from hubcli.cli.main import run
 
     monkeypatch.setattr("hubcli.api.adapters.list", lambda: 1 / 0)

@@ -53,7 +53,9 @@ def test_sync_installs_what_is_locked(index: IndexFolder, project: Path) -> None
         ("acme/two", "1.0.0", True),
     ]
     assert [i["changed"] for i in hubcli("sync", "--json", cwd=project).document["installed"]] == [False, False]
-    assert hubcli("install", "acme/one", "--locked", "--json", cwd=project).document["installed"][0]["version"] == "1.0.0"
+    assert (
+        hubcli("install", "acme/one", "--locked", "--json", cwd=project).document["installed"][0]["version"] == "1.0.0"
+    )
     assert hubcli("install", "sentiment/bert-lora", "--locked", cwd=project).code == 5
 
 
@@ -77,7 +79,9 @@ def test_a_lock_of_a_newer_hubcli_is_refused(index: IndexFolder, project: Path) 
 def test_row_39_withdrawn_after_it_was_locked(index: IndexFolder, project: Path, state: str, code: int) -> None:
     hubcli("lock", cwd=project)
     document = index.add("acme/two")
-    change = {"yanked": {"reason": "label leak", "date": "2026-02-02T00:00:00Z"}} if state == "yanked" else {"status": state}
+    change = (
+        {"yanked": {"reason": "label leak", "date": "2026-02-02T00:00:00Z"}} if state == "yanked" else {"status": state}
+    )
     document["releases"][0].update(change)
     index.write("acme/two", document)
     answer = hubcli("sync", cwd=project)

@@ -35,7 +35,9 @@ def test_filters(index: IndexFolder, filters: list[str], names: set[str]) -> Non
     assert found == names or ("--limit" in filters and len(found) == 1)
 
 
-@pytest.mark.parametrize("query", ["nothinglikethis", '"', "a* OR b:", "'; DROP TABLE entry; --", "ü" * 50, "NEAR(", "-x"])
+@pytest.mark.parametrize(
+    "query", ["nothinglikethis", '"', "a* OR b:", "'; DROP TABLE entry; --", "ü" * 50, "NEAR(", "-x"]
+)
 def test_no_hit_and_hostile_queries_are_exit_0(index: IndexFolder, query: str) -> None:
     answer = hubcli("search", "--json", "--", query)
     assert answer.code == 0
@@ -50,12 +52,14 @@ def test_index_life(tmp_path: Path, home: Path) -> None:
     assert first["entries"] == 1
     before = {p.name: p.read_bytes() for p in site.rglob("*") if p.is_file()}
     assert hubcli("index", "build", str(folder.folder), "--out", str(site), "--json").document == first
-    assert {p.name: p.read_bytes() for p in site.rglob("*") if p.is_file()} == before, "the same input gives the same bytes"
+    assert {p.name: p.read_bytes() for p in site.rglob("*") if p.is_file()} == before, (
+        "the same input gives the same bytes"
+    )
     assert hubcli("index", "add", "team", str(folder.folder), "--scope", "team/*", "--dry-run").code == 0
     assert [i["name"] for i in hubcli("index", "list", "--json").document["indexes"]] == ["bundled"]
     assert hubcli("index", "add", "team", str(folder.folder), "--scope", "team/*").code == 0
     rows = hubcli("index", "list", "--json").document["indexes"]
-    assert [(i["name"], i["entries"], i["scopes"]) for i in rows][0] == ("team", 1, ["team/*"])
+    assert (rows[0]["name"], rows[0]["entries"], rows[0]["scopes"]) == ("team", 1, ["team/*"])
     assert hubcli("index", "update", "--json").code == 0
     folder.add("team/y")
     updated = hubcli("index", "update", "team", "--json").document["indexes"]

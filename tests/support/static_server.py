@@ -52,7 +52,7 @@ class StaticServer:
     def paths(self) -> list[str]:
         return [request.path for request in self.requests]
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(server) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *_: Any) -> None: ...
 
