@@ -156,7 +156,7 @@ def _pattern(config: Mapping[str, Any], key: str, kind: Callable[[Any], Any]) ->
     given = config.get(key) or {}
     if not isinstance(given, dict):
         raise ConfigKeyError(f"{key}: expected an object, found {_shown(given)}")
-    return tuple((str(name), _number(given, name, 0, kind)) for name in given)
+    return tuple((name, _number({f"{key}.{name}": value}, f"{key}.{name}", 0, kind)) for name, value in given.items())
 
 
 def _names(config: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def test_what_is_wrong_is_said_where(source: str, message: str) -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: Stack(),
+        Stack,
         lambda: Stack(3),  # type: ignore[arg-type]
         lambda: Stack(""),
         lambda: Average("a", weights=[float("nan")]),

@@ -69,7 +69,7 @@ def test_stack_takes_the_last_child_that_has_one(heads: Any) -> None:
 
 
 def test_average_is_of_logits(heads: Any) -> None:
-    base, handle, peers = heads
+    base, handle, _ = heads
     two, other = (handle.engine.adapters[n].heads["classifier"] for n in ("two", "other"))
     pooled: list[torch.Tensor] = []
     hook = base.dropout.register_forward_hook(lambda m, a, o: pooled.append(o))
