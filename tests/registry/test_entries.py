@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from entrydocs import SHA, dump, entry, release, yank
+from tests.registry.entrydocs import SHA, dump, entry, release, yank
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from entrydocs import COMMIT, entry, release, write, yank
+from tests.registry.entrydocs import COMMIT, entry, release, write, yank
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

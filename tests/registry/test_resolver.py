@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from entrydocs import entry, release, write, yank
+from tests.registry.entrydocs import entry, release, write, yank
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
