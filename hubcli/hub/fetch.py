@@ -65,9 +65,6 @@ class Fetcher(NamedTuple):
                     raise
             stream = source.open(spec, self.resolved, 0)
             return self._receive(stream, spec, 0) if stream else None
-        except ContentError:
-            self.staging.drop_part(spec)
-            raise
         finally:
             self.staging.keep_part(spec)
 

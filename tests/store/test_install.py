@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def test_wrong_bytes_leave_nothing(shelf: Shelf, store: Store, body: bytes, id: 
     refused(resolved, store, id)
 
 
+def test_row_14_an_endless_source_is_cut_off_at_the_stated_size(store: Store) -> None:
+    given = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal given
+        while True:
+            given += 1
+            yield b"x" * 100
+
+    with store.staging() as staging, pytest.raises(HubcliError) as caught:
+        staging.receive(FileSpec("a.md", 1000, "", "card"), endless())
+    assert caught.value.id == "E_SIZE" and given == 11
+
+
 UNSAFE_PATHS = [
     "../../x",
     "/etc/x",
@@ -156,6 +171,7 @@ DISGUISED = {
     "zip": zipped(),
     "zip with a prefix": zipped(b"\x00" * 40),
     "zip behind tensors": zipped(WEIGHTS),
+    "zip in a tensor": safetensors({"w": ("U8", [len(zipped())], zipped())}),
     "7z": b"7z\xbc\xaf\x27\x1c" + b"\0" * 40,
     "numpy": b"\x93NUMPY\x01\x00" + b"\0" * 40,
     "elf": b"\x7fELF" + b"\0" * 40,

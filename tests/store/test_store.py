@@ -305,6 +305,27 @@ def test_row_50_one_record_that_cant_be_read_stops_prune_and_nothing_else(
     assert sha(b"test/two 1.0.0\n") in store.prune().blobs
 
 
+def test_row_54_a_record_of_a_newer_hubcli_is_named(installed: Installed, store: Store) -> None:
+    path = Path(installed.path) / ".hubcli.json"
+    record = json.loads(path.read_text())["record"] | {"v": 2}
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    path.chmod(0o644)
+    path.write_text(json.dumps({"sha256": sha(text.encode()), "record": record}))
+    (broken,) = store.broken()
+    assert "version 2" in broken.error.message and "upgrade" in str(broken.error.hint)
+    assert store.verify(broken).status == "unverifiable"
+
+
+def test_row_49_a_shortened_file_is_told_from_a_changed_one(installed: Installed, store: Store) -> None:
+    for name, body, id in (("README.md", b"", "E_SIZE"), ("adapter_model.safetensors", WEIGHTS[:-1] + b"x", "E_HASH")):
+        path = Path(installed.path) / name
+        path.unlink()
+        path.write_bytes(body)
+        found = store.verify(installed)
+        assert found.status == "modified" and [p.id for p in found.problems if p.path == name] == [id]
+        assert sha(FILES[name]) in str(found.problems) and sha(body) in str(found.problems)
+
+
 def test_a_record_with_one_changed_field_is_refused(installed: Installed, store: Store) -> None:
     record = Path(installed.path) / ".hubcli.json"
     record.chmod(0o644)
