@@ -7,9 +7,11 @@ readers here trust types; unknown keys are ignored (an older client reads a newe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import partial
 from typing import Any, Self
+
+from hubcli.frozen import frozen
 
 ENTRY_V = 1
 Json = dict[str, Any]
@@ -50,7 +52,7 @@ def _many(cls: type[Document], value: Any) -> Any:
     return tuple(cls.from_json(item) for item in value)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileSpec(Document):
     """One file of a release: POSIX path relative to the adapter folder, size in bytes, sha256 in hex.
 
@@ -63,7 +65,7 @@ class FileSpec(Document):
     role: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseModel(Document):
     """The frozen pretrained model an adapter was made for.
 
@@ -78,7 +80,7 @@ class BaseModel(Document):
     quantization: Json | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HubLocation(Document):
     """Where the bytes live: a hub repository at a 40-hex commit, never a branch."""
 
@@ -86,7 +88,7 @@ class HubLocation(Document):
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Head(Document):
     """The task modules trained with an adapter: labels in order of their ids, and module names."""
 
@@ -94,7 +96,7 @@ class Head(Document):
     modules: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Metric(Document):
     """One measured figure; `n` examples, `interval` the 95 % confidence interval [low, high]."""
 
@@ -107,7 +109,7 @@ class Metric(Document):
     interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Yanked(Document):
     """Why and when a release was withdrawn, and what to take instead."""
 
@@ -116,7 +118,7 @@ class Yanked(Document):
     replacement: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release(Document):
     """One version of one entry. `status` is one of active, archived, deprecated, quarantined."""
 
@@ -140,7 +142,7 @@ class Release(Document):
     status_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry(Document):
     """One name of an index with all its releases. `kind` is one of adapter, composition, fusion."""
 
@@ -152,7 +154,7 @@ class Entry(Document):
     releases: tuple[Release, ...] = field(metadata={"read": partial(_many, Release)})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """One ref resolved to one release: what `install` fetches and `lock` pins.
 
@@ -176,7 +178,7 @@ class Resolved:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record(Document):
     """What the store writes beside an installed adapter: everything `list`, `verify`, `run` need, with no index at hand."""
 
@@ -192,7 +194,7 @@ class Record(Document):
     endpoint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Installed:
     """An adapter in the store: its record and the folder with its files."""
 

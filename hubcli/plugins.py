@@ -17,12 +17,13 @@ from typing import Any
 
 from hubcli.discovery import Found, disabled, scan
 from hubcli.errors import MethodNotFoundError, PluginError
+from hubcli.frozen import frozen
 
 FIRST_PARTY = "hubcli"
 DOCTOR = "run 'hubcli plugins doctor', or switch it off with HUBCLI_DISABLE_PLUGINS={}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """A plugin that can't be used: in which phase (discovery, import, api, register), why, and what to do."""
 
@@ -38,7 +39,7 @@ class Failure:
         return f"plugin {self.plugin} ({self.distribution} {self.version}) failed at {self.phase}: {self.cause}; {self.hint}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MethodInfo:
     """A registered PEFT method.
 

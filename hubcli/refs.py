@@ -10,10 +10,10 @@ hf:org/repo@revision  a hub repository without an index entry; revision is a bra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from hubcli.errors import RefError
+from hubcli.frozen import frozen
 
 NAME_PART = r"[a-z0-9][a-z0-9._-]{0,63}"
 NAME = re.compile(rf"{NAME_PART}/{NAME_PART}\Z")
@@ -24,7 +24,7 @@ _FOLDER_STARTS = ("./", "../", "/", "~", ".\\", "..\\", "folder:")
 EXPECTED = "expected group/name, group/name@^1.2, index:group/name, hf:org/repo@revision or ./folder"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ref:
     """A parsed ref. `kind` is "index", "hf" or "folder".
 

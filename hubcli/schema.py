@@ -8,15 +8,15 @@ anything else goes to the judge.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from hubcli.frozen import frozen
 from hubcli.paths import bundled
 from hubcli.schema_compiled import Check, compiled
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """One thing wrong in a document: `field` is its path (`releases[0].files[1].size`, "" for the whole).
 

@@ -21,6 +21,7 @@ PUBLIC_TO_PLUGINS = {"hubcli.method", "hubcli.hookspecs", "hubcli.errors", "hubc
 ROOMS: dict[str, list[str]] = {
     "ground": [
         "errors",
+        "frozen",
         "_version",
         "paths",
         "discovery",

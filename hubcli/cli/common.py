@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from hubcli.cli.text import clean
+from hubcli.frozen import frozen
 
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Output:
     """Where a command prints: data on stdout, everything else on stderr."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from hubcli.errors import NotFoundError, UsageError
+from hubcli.frozen import frozen
 
 BUNDLED = "bundled"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IndexConfig:
     """A configured index. `url` is "bundled", an absolute folder, or a URL; with `scopes` it serves only names they match.
 
@@ -37,7 +37,7 @@ class IndexConfig:
         return None if "://" in self.url or self.url == BUNDLED else Path(self.url)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """What holds for one command. `offline` is the name of the switch that turns the network off, or None."""
 
