@@ -10,9 +10,13 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"hubcli {__version__}")
         return
+    import gc
+
     from hubcli.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # else the last collection walks every object there is, a tenth of a command, to free what goes anyway
+    sys.exit(code)
 
 
 if __name__ == "__main__":
