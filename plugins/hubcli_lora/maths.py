@@ -136,7 +136,7 @@ def dora_factor(leaf: Leaf, module: nn.Module) -> Tensor:
     weight = dense_weight(module, t["B"].dtype)
     a, b = t["A"].detach(), t["B"].detach()
     product = (b.flatten(1) @ a.flatten(1)).view(weight.shape)
-    norm = row_norm(weight + t["scale"] * product).detach()
+    norm = row_norm(weight + t["scale"] * product)
     return outward(module, t["magnitude"].view(-1) / norm)
 
 

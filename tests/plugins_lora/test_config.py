@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hubcli_lora
 import jsonschema
 import pytest
 from hubcli_lora.check import check
 from hubcli_lora.settings import READ, WITHOUT_EFFECT, problems, read_settings
 from peft import LoraConfig
 
-import hubcli_lora
 from hubcli.errors import ConfigKeyError
 
 SCHEMA = json.loads((Path(hubcli_lora.__file__).parent / "config.schema.json").read_text())

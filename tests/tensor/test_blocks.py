@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from hubcli.adapted import adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
 from hubcli.errors import ActiveError, ExpressionError, NotFoundError, UnsupportedError
 
 from .conftest import Lab
-from .models import apart, logits
+from .models import apart, inputs_of, logits, model_of, peft_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 Build = Callable[..., Lab]
@@ -174,3 +177,38 @@ def test_generate_refuses_what_it_can_not_do(lab: Build) -> None:
         made.base.generate(**made.inputs, max_new_tokens=2)
     with made.handle.using("a"), pytest.raises(ActiveError):
         made.handle.detach("a")
+
+
+@pytest.mark.parametrize("expr", [expr for expr, _ in SUMS], ids=str)
+def test_what_trains_is_never_merged_and_still_right(expr: Expr, lab: Build) -> None:
+    made = lab("bert")
+    weights = next(weights for known, weights in SUMS if known == expr)
+    expected = made.folded(**weights)
+    made.handle.trainable(["a", "c"])
+    assert apart(made.under(expr), expected) <= 1e-10
+
+
+def test_dora_is_folded_in_an_average_and_stacked_as_in_peft(tmp_path: Path) -> None:
+    base, inputs = model_of("bert"), inputs_of("bert")
+    options = {"target_modules": ["query", "dense"], "use_dora": True, "exclude_modules": ["pooler.dense"]}
+    tuned = [peft_adapter(base, tmp_path / name, "", seed, r=2 + seed, **options) for seed, name in enumerate("ab")]
+    own = dict(base.named_parameters())
+    changed = dict(own)
+    for weight, model in zip((0.7, -0.4), tuned, strict=True):
+        folded = dict(copy.deepcopy(model).merge_and_unload().named_parameters())
+        changed = {path: tensor + weight * (folded[path] - own[path]) for path, tensor in changed.items()}
+    with torch.no_grad():
+        expected = torch.func.functional_call(base, changed, (), inputs).logits
+    both = tuned[0]
+    both.load_adapter(tmp_path / "b", "b", autocast_adapter_dtype=False)
+    both.base_model.set_adapter(["default", "b"])
+    stacked = logits(both.eval(), inputs)
+    handle = adapt(base)
+    for name in "ab":
+        handle.load(tmp_path / name)
+    with handle.using(Average("a", "b", weights=[0.7, -0.4])):
+        assert apart(logits(base, inputs), expected) <= 1e-10
+    for trained in ([], ["b"]):
+        handle.trainable(trained)
+        with handle.using(Stack("a", "b")):
+            assert apart(logits(base, inputs), stacked) <= 1e-10

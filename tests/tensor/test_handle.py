@@ -239,9 +239,9 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_never_called_is_refused() -> None:
-    model = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = torch.nn.ModuleDict({"first": torch.nn.Linear(8, 8), "layer": torch.nn.TransformerEncoderLayer(8, 2, 16)})
     with pytest.raises(UnsupportedSiteError, match="MultiheadAttention"):
-        adapt(model).add("lora", "a", {"target_modules": ["linear1", "out_proj"]})
+        adapt(model).add("lora", "a", {"target_modules": ["first", "out_proj"]})
     assert not any(m._forward_hooks for m in model.modules())
 
 
@@ -274,6 +274,7 @@ def test_dtypes_follow_the_site(lab: Build) -> None:
         made.base.to(dtype)
         found = logits(made.base, made.inputs)
         assert found.dtype == dtype and apart(found.float(), expected) <= limit
+        assert {step.leaf.tensors["A"].dtype for step in made.handle.engine.routing.active.steps} == {dtype}
         with torch.autocast("cpu", torch.bfloat16):
             logits(made.base, made.inputs)
 
