@@ -8,7 +8,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
-from hubcli.cli.text import columns, size
+from hubcli.cli.text import clean, columns, size
 
 REFS = click.argument("refs", nargs=-1, metavar="REF...")
 SOME_REFS = click.argument("refs", nargs=-1, required=True, metavar="REF...")
@@ -32,10 +32,10 @@ def _finish(out: Output, report: dict[str, Any], lines: list[str]) -> int:
     out.data({k: v for k, v in report.items() if k != "exit_code"}, lines)
     for failed in report["failed"]:
         error = failed["error"]
-        click.echo(f"error: {failed['ref']}: {error['message']}", err=True)
+        click.echo(clean(f"error: {failed['ref']}: {error['message']}"), err=True)
         for part in ("cause", "hint"):
             if error.get(part):
-                click.echo(f"{part}: {error[part]}", err=True)
+                click.echo(clean(f"{part}: {error[part]}"), err=True)
     return int(report.get("exit_code", 0))
 
 

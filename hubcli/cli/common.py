@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
-from hubcli.cli.text import clean
+from hubcli.cli.text import clean, clean_lines, to_json
 from hubcli.frozen import frozen
 
 Function = Callable[..., Any]
@@ -25,10 +24,10 @@ class Output:
     def data(self, document: Any, lines: Iterable[str] = ()) -> None:
         """The command's answer: the JSON document with --json, else the lines."""
         if self.json:
-            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+            click.echo(to_json(document))
             return
         for line in lines:
-            click.echo(line)
+            click.echo(clean_lines(line))
 
     def note(self, text: str) -> None:
         """Something for a person to know; not with --quiet or --json."""

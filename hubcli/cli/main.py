@@ -11,7 +11,7 @@ import click
 
 from hubcli._version import __version__
 from hubcli.cli.table import COMMANDS
-from hubcli.cli.text import clean
+from hubcli.cli.text import clean, to_json
 from hubcli.discovery import disabled, scan
 from hubcli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HubcliError
 
@@ -166,15 +166,13 @@ def _report(
     report: dict[str, object] | None = None,
 ) -> int:
     if as_json:
-        import json
-
         error = {
             "id": id,
             "message": clean(message),
             "cause": clean(cause or "") or None,
             "hint": clean(hint or "") or None,
         }
-        click.echo(json.dumps({**(report or {}), "error": error}, indent=2, ensure_ascii=False))
+        click.echo(to_json({**(report or {}), "error": error}))
         return code
     click.echo(f"error: {clean(message)}", err=True)
     if cause:

@@ -17,6 +17,21 @@ def clean(text: object) -> str:
     return "".join(kept)
 
 
+def clean_lines(text: str) -> str:
+    """Each line of a text, cleaned."""
+    return "\n".join(clean(line) for line in text.split("\n"))
+
+
+def to_json(document: object) -> str:
+    """A document as JSON in which characters that `clean` removes are escaped, and all others stand as they are."""
+    import json
+
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "\n".join("".join(c if c == clean(c) else json.dumps(c)[1:-1] for c in line) for line in text.split("\n"))
+
+
 def size(count: float) -> str:
     """A number of bytes for a person: 301.5 kB."""
     for unit in ("B", "kB", "MB", "GB"):
