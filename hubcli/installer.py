@@ -13,11 +13,12 @@ from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
 from hubcli.progress import Progress, Silent
 from hubcli.store import content
+from hubcli.store.contents import Broken
 from hubcli.store.files import check_space, open_plain
 from hubcli.store.record import NAME as RECORD_NAME
 from hubcli.store.record import V as RECORD_V
 from hubcli.store.staging import Staging
-from hubcli.store.store import Broken, Store
+from hubcli.store.store import Store
 from hubcli.store.verify import Verification
 
 Warn = Callable[[str], None]

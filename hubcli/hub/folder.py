@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hubcli.errors import NotFoundError
+from hubcli import safetensors_header
+from hubcli.errors import NotFoundError, SafetensorsError
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, base_of, head_of, method_of, parse
 from hubcli.manifest import FileSpec, Installed, Record, Release
 from hubcli.refs import Ref
 from hubcli.store.files import digest
 from hubcli.store.record import V as RECORD_V
 
+WEIGHTS = "adapter_model.safetensors"
 _ROLES = {".safetensors": "weights", ".json": "config", ".md": "card"}
 
 
@@ -40,6 +42,25 @@ def open_folder(ref: Ref) -> Installed:
         head=head_of(config),
     )
     return Installed(Record(RECORD_V, folder.name, "0", str(ref), "folder", "adapter", "", release), str(folder))
+
+
+def classes(folder: Path, modules: tuple[str, ...]) -> int:
+    """How many numbers an adapter's head gives, by its matrices; 0 where the file has none of these modules.
+
+    Of several modules the narrowest is taken to be the one that answers: the others widen or keep what they get.
+    """
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            tensors = safetensors_header.read_header(file).tensors
+    except (OSError, SafetensorsError):
+        return 0  # whoever loads the file says what is wrong with it
+    owners = {key: key.rpartition(".")[0] for key in tensors if len(tensors[key].shape) == 2}
+    return min((tensors[key].shape[0] for key, owner in owners.items() if _within(owner, modules)), default=0)
+
+
+def _within(owner: str, modules: tuple[str, ...]) -> bool:
+    """Whether a module is one of these, or inside one."""
+    return any(f".{owner}.".find(f"{module}.") >= 0 for module in modules)
 
 
 def _spec(path: Path) -> FileSpec:

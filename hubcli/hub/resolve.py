@@ -15,7 +15,7 @@ from hubcli.errors import (
     UsageError,
 )
 from hubcli.hub.hf import file_url
-from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, as_list, base_of, head_of, method_of, parse
+from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, as_list, base_of, head_of, method_of, parse, trains_tokens
 from hubcli.hub.sources import MemorySource, switch
 from hubcli.hub.transport import COMMIT, HubHttp
 from hubcli.index.entries import safe_path
@@ -164,11 +164,7 @@ def _wanted(files: dict[str, FileSpec], config: Json, ref: Ref) -> list[FileSpec
                 hint="ask its authors for safetensors, or convert it yourself from a folder you trust",
             )
         raise NotFoundError(f"hf:{ref.name} has no {WEIGHTS}")
-    modules = [str(m) for m in as_list(config.get("modules_to_save"))]
-    trained = bool(config.get("trainable_token_indices")) or any(
-        "embed" in m or m in ("wte", "lm_head") for m in modules
-    )
-    wanted = [CONFIG, WEIGHTS, CARD, *(_TOKENIZER if trained else ())]
+    wanted = [CONFIG, WEIGHTS, CARD, *(_TOKENIZER if trains_tokens(config) else ())]
     return [spec for path, spec in files.items() if path in wanted or _LICENSE.match(path)]
 
 
