@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
 from hubcli.errors import EntryError, NotFoundError
+from hubcli.frozen import frozen
 
 ENTRY_LIMIT = 256 * 1024
 META_LIMIT = 64 * 1024
@@ -23,7 +24,7 @@ META = "_index.json"
 Raw = tuple[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """One state of an index.
 
