@@ -148,8 +148,6 @@ class Resolver:
         Filters: `task`, `method`, `base`, `language`, `license`. A remote index that was never fetched can't be
             searched offline; `skipped` then says so by index name.
         """
-        from hubcli.index.view import by_score
-
         hits: list[Hit] = []
         searched: list[Index] = []
         for index in self.indexes:
@@ -162,7 +160,7 @@ class Resolver:
                 [hit for hit in found if self._offers(index, hit.name, searched)] if len(self.indexes) > 1 else found
             )
             searched.append(index)
-        return hits if len(searched) < 2 else sorted(hits, key=by_score)[:limit]
+        return hits if len(searched) < 2 else sorted(hits, key=lambda hit: (-hit.score, hit.name))[:limit]
 
     def faults(self) -> list[str]:
         """Entries that were refused, one line a fault: index, file, field, expected, found."""

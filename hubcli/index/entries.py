@@ -156,14 +156,12 @@ def _files(files: object, at: str) -> Iterator[Fault]:
         if reason := _unsafe(path):
             yield Fault(f"{at}[{number}].path", reason.removeprefix("expected "), ascii(path)[1:81], "E_PATH_UNSAFE")
             continue
-        folded = PurePosixPath(path.lower())
-        parents = [str(parent) for parent in list(folded.parents)[:-1]]
-        clash = (
-            taken.get(str(folded)) or folders.get(str(folded)) or next((taken[p] for p in parents if p in taken), None)
-        )
+        folded = path.lower()
+        parents = [folded[:end] for end, character in enumerate(folded) if character == "/"]
+        clash = taken.get(folded) or folders.get(folded) or next((taken[p] for p in parents if p in taken), None)
         if clash:
             yield Fault(f"{at}[{number}].path", f"a path beside {clash}", shown(path), "E_PATH_UNSAFE")
-        taken[str(folded)] = path
+        taken[folded] = path
         folders.update(dict.fromkeys(parents, path))
 
 

@@ -19,7 +19,7 @@ MAX_ENTRIES = 1_000_000
 HIDDEN_STATUS = "quarantined"
 _TABLES = """
 CREATE TABLE entry(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, raw BLOB NOT NULL);
-CREATE TABLE shown(id INTEGER PRIMARY KEY, version TEXT, method TEXT, task TEXT, base TEXT, license TEXT,
+CREATE TABLE shown(id INTEGER PRIMARY KEY, name TEXT, version TEXT, method TEXT, task TEXT, base TEXT, license TEXT,
 language TEXT,
                    description TEXT);
 CREATE TABLE fault(name TEXT NOT NULL, field TEXT, expected TEXT, found TEXT, id TEXT, unknown INTEGER);
@@ -99,8 +99,8 @@ def _add(db: sqlite3.Connection, entry: Raw, sha256: str, where: str) -> None:
     base = (release.get("base") or {}).get("id")
     method, task, license, languages = (release.get(k) for k in ("method", "task", "license", "language"))
     description, spoken = checked.document["description"], " ".join(languages or [])
-    values = (key, release["version"], method, task, base, license, f" {spoken.lower()} ", description)
-    db.execute("INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+    values = (key, name, release["version"], method, task, base, license, f" {spoken.lower()} ", description)
+    db.execute("INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     data = {metric["dataset"] for metric in release.get("metrics", [])}
     facts = " ".join(filter(None, [checked.document["kind"], method, task, base, spoken, *sorted(data)]))
     db.execute("INSERT INTO text(rowid, name, description, facts) VALUES (?, ?, ?, ?)", (key, name, description, facts))

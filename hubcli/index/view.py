@@ -6,24 +6,27 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubcli.errors import EntryError
 
 if TYPE_CHECKING:
     from hubcli.schema import Fault
 
-FORMAT = 1
+FORMAT = 2
 MAX_TERMS = 16
 _TERM = re.compile(r"\w{1,64}")
-_HIT = "SELECT e.name, s.version, s.method, s.task, s.base, s.description, %s FROM shown s JOIN entry e USING (id)"
+_HIT = "SELECT s.name, s.version, s.method, s.task, s.base, s.description"
 RANK = "bm25(text, 10.0, 3.0, 1.0)"
+_RANKED = (
+    f"{_HIT}, -rank FROM (SELECT text.rowid AS id, {RANK} AS rank FROM text {{join}}"
+    " WHERE text MATCH :match{where} ORDER BY rank LIMIT :limit) JOIN shown s USING (id)"
+)
+_ANY = _RANKED.format(join="", where="")
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One found entry, with its newest release that is neither yanked nor quarantined; a higher score fits better."""
 
     name: str
@@ -134,24 +137,33 @@ class View:
         all entries that pass them, by name. Entries with no release to offer are hidden.
         """
         given = {key: value.casefold() for key, value in filters.items() if value}
-        where = "".join(f" AND {_FILTERS[key]}" for key in given)
+        where = "".join(f" AND {_FILTERS[key]}" for key in given) if given else ""
         words = [f'"{word}"' for word in _TERM.findall(query)[:MAX_TERMS]]
-        if not words:
-            if query.strip():
-                return []
-            sql = f"{_HIT % 0.0} WHERE 1{where} ORDER BY e.name LIMIT :limit"
-            return [Hit(*row) for row in self._rows(sql, {**given, "limit": limit})]
-        for match in (" ".join(words), " ".join(f"{w}*" for w in words), " OR ".join(f"{w}*" for w in words)):
-            if hits := self._match(match, where, {**given, "limit": limit}):
-                return hits
-        return []
+        if words:
+            return self._match(words, where, {**given, "limit": limit})
+        if query.strip():
+            return []
+        sql = f"{_HIT}, 0.0 FROM shown s WHERE 1{where} ORDER BY s.name LIMIT :limit"
+        return [Hit(*row) for row in self._rows(sql, {**given, "limit": limit})]
 
-    def _match(self, match: str, where: str, values: dict[str, Any]) -> list[Hit]:
+    def _match(self, words: list[str], where: str, values: dict[str, Any]) -> list[Hit]:
         """Rank first, then read what is shown of the few that are kept."""
-        join = "JOIN shown s ON s.id = text.rowid " if where else ""
-        inner = f"SELECT text.rowid AS id, {RANK} AS rank FROM text {join}WHERE text MATCH :match{where}"
-        sql = f"{_HIT % 'round(-rank, 9)'} JOIN ({inner} ORDER BY rank LIMIT :limit) USING (id) ORDER BY rank, e.name"
-        return [Hit(*row) for row in self._rows(sql, {**values, "match": match})]
+        sql = _RANKED.format(join="JOIN shown s ON s.id = text.rowid", where=where) if where else _ANY
+        values["match"] = " ".join(words)
+        rows = self._rows(sql, values)
+        if not rows:
+            beginnings = [f"{word}*" for word in words]
+            values["match"] = " ".join(beginnings)
+            rows = self._rows(sql, values)
+            if not rows:
+                values["match"] = " OR ".join(beginnings)
+                rows = self._rows(sql, values)
+        return sorted(map(Hit._make, rows), key=by_score)
+
+
+def by_score(hit: Hit) -> tuple[float, str]:
+    """The order of hits: the best first, equal ones by name."""
+    return -hit.score, hit.name
 
 
 _FILTERS = {key: f"lower(s.{key}) = :{key}" for key in ("task", "method", "base", "license")}
