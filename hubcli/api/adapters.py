@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hubcli.api import reports
+from hubcli.api.reports import Report
 from hubcli.api.workspace import Warn, Workspace
-from hubcli.errors import HubcliError, UsageError
+from hubcli.errors import UsageError
 from hubcli.manifest import Installed, Resolved
 from hubcli.progress import Progress, Silent, for_terminal
 from hubcli.refs import parse_ref
@@ -171,34 +172,3 @@ def _verified(workspace: Workspace, item: Any, repair: bool, bar: Progress) -> J
         repaired = found.ok
     problems = [str(problem) for problem in found.problems]
     return {"name": name, "version": version, "status": found.status, "problems": problems, "repaired": repaired}
-
-
-class Report:
-    """The document of an install, filled ref by ref."""
-
-    def __init__(self, keep_going: bool):
-        self.keep_going = keep_going
-        self.document: Json = {"installed": [], "failed": []}
-
-    def add(self, done: Installed) -> None:
-        """One adapter is there."""
-        self.document["installed"].append(reports.installed(done))
-
-    def attempt(self, ref: str) -> _Attempt:
-        """A block whose error is a row of `failed`."""
-        return _Attempt(self, ref)
-
-
-class _Attempt:
-    def __init__(self, report: Report, ref: str):
-        self.report, self.ref = report, ref
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, HubcliError) or not self.report.keep_going:
-            return False
-        self.report.document["failed"].append({"ref": self.ref, "error": reports.error(error)})
-        self.report.document.setdefault("exit_code", error.exit_code)
-        return True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli import lockfile
-from hubcli.api.adapters import Report
+from hubcli.api.reports import Report
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import LockError, UsageError
 from hubcli.manifest import Resolved

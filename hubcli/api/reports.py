@@ -40,6 +40,39 @@ def listed(item: Installed) -> Json:
     }
 
 
-def error(error: HubcliError) -> Json:
+def _error(error: HubcliError) -> Json:
     """The `error` object of every command."""
     return {"id": error.id, "message": error.message, "cause": error.cause, "hint": error.hint}
+
+
+class Report:
+    """The document of an install, filled ref by ref."""
+
+    def __init__(self, keep_going: bool):
+        self.keep_going = keep_going
+        self.document: Json = {"installed": [], "failed": []}
+
+    def add(self, done: Installed) -> None:
+        """One adapter is there."""
+        self.document["installed"].append(installed(done))
+
+    def attempt(self, ref: str) -> Attempt:
+        """A block whose error is a row of `failed`."""
+        return Attempt(self, ref)
+
+
+class Attempt:
+    """A block whose `HubcliError` becomes a row of `failed`, where the report keeps going."""
+
+    def __init__(self, report: Report, ref: str):
+        self.report, self.ref = report, ref
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, HubcliError) or not self.report.keep_going:
+            return False
+        self.report.document["failed"].append({"ref": self.ref, "error": _error(error)})
+        self.report.document.setdefault("exit_code", error.exit_code)
+        return True
