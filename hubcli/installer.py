@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
 from hubcli.hub.fetch import Fetcher
 from hubcli.hub.sources import Sources
 from hubcli.index.entries import safe_path
-from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
+from hubcli.manifest import Installed, Record, Release, Resolved
 from hubcli.progress import Progress, Silent
 from hubcli.store import content
 from hubcli.store.contents import Broken
@@ -62,7 +61,7 @@ def install_resolved(
         done = _there(resolved, store, progress)
         if done:
             return done
-        installed = _install(_Job(resolved, store, sources, progress, warn), allow_base_mismatch)
+        installed = _install(resolved, store, sources, progress, allow_base_mismatch, warn)
     if installed.changed:
         _tell_plugins(installed)
     return installed
@@ -148,36 +147,23 @@ def _record(resolved: Resolved, release: Release) -> Record:
     )
 
 
-def _install(job: _Job, allow_base_mismatch: bool) -> Installed:
-    resolved, store = job.resolved, job.store
+def _install(
+    resolved: Resolved, store: Store, sources: Sources, progress: Progress, allow_base_mismatch: bool, warn: Warn
+) -> Installed:
     needed = sum(spec.size for spec in resolved.release.files)
     check_space(store.path, needed)
     with store.staging(needed) as staging:
-        release = dataclasses.replace(
-            resolved.release, files=tuple(job.get(spec, staging) for spec in resolved.release.files)
-        )
-        check_content(staging, release, resolved.kind, allow_base_mismatch, job.warn)
+        fetcher = Fetcher(resolved, sources, staging, progress, warn)
+        files = []
+        for spec in resolved.release.files:
+            progress.start(spec.path, spec.size)
+            try:
+                files.append(spec if store.link_blob(staging, spec, progress.advance) else fetcher.get(spec))
+            finally:
+                progress.done()
+        release = dataclasses.replace(resolved.release, files=tuple(files))
+        check_content(staging, release, resolved.kind, allow_base_mismatch, warn)
         return store.add(staging, _record(resolved, release))
-
-
-class _Job(NamedTuple):
-    """One install at work."""
-
-    resolved: Resolved
-    store: Store
-    sources: Sources
-    progress: Progress
-    warn: Warn
-
-    def get(self, spec: FileSpec, staging: Staging) -> FileSpec:
-        """One file into the staging: out of the store's own blobs, else from the sources."""
-        self.progress.start(spec.path, spec.size)
-        try:
-            if self.store.link_blob(staging, spec, self.progress.advance):
-                return spec
-            return Fetcher(self.resolved, self.sources, staging, self.progress, self.warn).get(spec)
-        finally:
-            self.progress.done()
 
 
 def check_content(staging: Staging, release: Release, kind: str, allow_base_mismatch: bool, warn: Warn) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
 from hubcli.errors import ContentError, HubcliError, NetworkError, NotFoundError
 from hubcli.hub.sources import Source, Sources, Stream
@@ -14,14 +13,23 @@ from hubcli.store.staging import Staging
 Warn = Callable[[str], None]
 
 
-class Fetcher(NamedTuple):
-    """Fetches files of one release into one staging."""
+class Fetcher:
+    """Fetches files of one release into one staging. Its sources, and their connections, serve all files."""
 
-    resolved: Resolved
-    sources: Sources
-    staging: Staging
-    progress: Progress
-    warn: Warn
+    def __init__(self, resolved: Resolved, sources: Sources, staging: Staging, progress: Progress, warn: Warn):
+        self.resolved = resolved
+        self.staging = staging
+        self.progress = progress
+        self.warn = warn
+        self._opened: list[Source] = []
+        self._more = sources.of(resolved)
+
+    def _sources(self) -> Iterator[Source]:
+        """The sources in order, each made when it is first needed."""
+        yield from self._opened
+        for source in self._more:
+            self._opened.append(source)
+            yield source
 
     def get(self, spec: FileSpec) -> FileSpec:
         """Try the sources in order until one gives the promised bytes.
@@ -36,7 +44,7 @@ class Fetcher(NamedTuple):
             KeyboardInterrupt: passed on, after the part that came is kept for the next time.
         """
         errors: list[HubcliError] = []
-        for source in self.sources.of(self.resolved):
+        for source in self._sources():
             try:
                 found = self._from(source, spec)
             except (ContentError, NetworkError, NotFoundError) as error:
