@@ -57,11 +57,13 @@ class Door:
 
 
 _PYTHON = """
+import traceback
 from hubcli import api
 from hubcli.errors import HubcliError
 try:
     api.{function}(*{arguments!r})
 except HubcliError as error:
+    traceback.print_exc()
     print(error.id, error.message, error.cause, error.hint)
     sys.exit(error.exit_code)
 except KeyboardInterrupt:
