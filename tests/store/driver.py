@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ from tests.store.samples import Shelf, ToyPlugins, adapter
 NAMES = ("test/one", "test/two", "other/one")
 
 
-def install(store: Store, shelf: Shelf, name: str, version: str) -> None:
-    install_resolved(adapter(shelf, name, version), store, Sources())
+def install(store: Store, shelf: Shelf, name: str, version: str, root: str = "") -> None:
+    resolved = adapter(shelf, name, version)
+    if root:
+        resolved = dataclasses.replace(resolved, file_roots=(root,))
+    install_resolved(resolved, store, Sources())
 
 
 def uninstall(store: Store, shelf: Shelf, name: str, version: str) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -122,12 +123,17 @@ def test_row_24_keys_of_a_config_that_would_import_or_fetch_are_refused(
     refused(shelf.resolved(FILES | {"adapter_config.json": json.dumps(CONFIG | change).encode()}), store, id)
 
 
-def test_row_24_auto_mapping_is_ignored_with_a_note(shelf: Shelf, store: Store) -> None:
+def test_row_24_auto_mapping_is_ignored_with_a_note_and_nothing_is_imported(
+    shelf: Shelf, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_package.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
     mapping = {"auto_mapping": {"base_model_class": "Evil", "parent_library": "evil_package"}}
     said: list[str] = []
     resolved = shelf.resolved(FILES | {"adapter_config.json": json.dumps(CONFIG | mapping).encode()})
     assert install_resolved(resolved, store, Sources(), warn=said.append).changed
     assert ["auto_mapping" in line for line in said] == [True]
+    assert "evil_package" not in sys.modules
 
 
 def test_a_base_mismatch_can_be_insisted_on(shelf: Shelf, store: Store) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from hubcli.installer import install_resolved
 from hubcli.store import Store
 from hubcli.store.faults import POINTS
 from tests.store.driver import NAMES
-from tests.store.samples import Shelf, adapter
+from tests.store.samples import SHARED, Shelf, adapter, sha
+from tests.support.hostile_server import Hostile, Request, Send, reply
 
 ROOT = Path(__file__).parents[2]
 OF_INSTALL = [point for point in POINTS if not point.endswith("aside")]
@@ -102,6 +105,42 @@ def test_what_a_killed_download_left_is_taken_up_by_the_next(shelf: Shelf, store
 
     done = install_resolved(adapter(shelf, "test/one", "1.0.0"), store, Sources(), progress=Watching())
     assert store.verify(done).ok and 2 << 20 in Watching.first
+
+
+@pytest.mark.slow
+def test_row_52_a_download_that_is_interrupted_is_continued(
+    shelf: Shelf, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a real process, in the middle of a body; the next run asks for the rest alone."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    resolved = adapter(shelf, "test/one", "1.0.0")
+    bodies = {f"/{sha(path.read_bytes())}": path.read_bytes() for path in shelf.folder.iterdir()}
+    release = threading.Event()
+
+    def answer(request: Request, send: Send) -> None:
+        body = bodies[request.path]
+        if len(body) < 1 << 20:
+            send(reply(200, body))
+        elif start := request.start:
+            send(reply(206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}"))
+        else:
+            send(reply(200, body[: 1 << 20], Content_Length=str(len(body))))
+            release.wait(30)
+
+    with Hostile(answer) as server:
+        process = driver(store, shelf, "install", "test/one", "1.0.0", server.url)
+        part = f"tmp/*/.part-{sha(SHARED)}"
+        while process.poll() is None and not any(p.stat().st_size >= 1 << 18 for p in store.path.glob(part)):
+            pass
+        process.send_signal(signal.SIGINT)
+        output = process.communicate()[0]
+        assert process.returncode and "KeyboardInterrupt" in output
+        kept = (store.layout.partial / sha(SHARED)).stat().st_size
+        assert 0 < kept < len(SHARED) and not store.installed() and not list(store.layout.tmp.glob("*@*"))
+        release.set()
+        done = install_resolved(dataclasses.replace(resolved, file_roots=(server.url,)), store, Sources())
+        assert store.verify(done).ok
+        assert [r.start for r in server.requests if r.path == f"/{sha(SHARED)}"] == [0, kept]
 
 
 @pytest.mark.slow
