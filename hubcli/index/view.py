@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 MAX_TERMS = 16
+CACHE_KIB = 16 * 1024
 _TERM = re.compile(r"\w{1,64}")
 _HIT = "SELECT s.name, s.version, s.method, s.task, s.base, s.description"
 RANK = "bm25(text, 10.0, 3.0, 1.0)"
@@ -58,6 +59,7 @@ class View:
             db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             if db.execute("PRAGMA user_version").fetchone() != (FORMAT,):
                 raise sqlite3.DatabaseError("another format")
+            db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         except sqlite3.DatabaseError as error:
             raise EntryError(f"{file} is no view of an index: {error}", id="E_SNAPSHOT") from None
         return cls(db, where, file.parent)
