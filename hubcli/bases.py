@@ -10,12 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hubcli.errors import BaseMismatchError, BaseNotFoundError, MissingExtraError, OfflineError, UnsupportedError
+from hubcli.errors import BaseMismatchError, BaseNotFoundError, OfflineError, UnsupportedError
 from hubcli.families import Structure
 from hubcli.manifest import BaseModel
 from hubcli.method import HubcliWarning
 from hubcli.paths import offline_switch
 from hubcli.plugins import plugins
+from hubcli.pretrained import AUTO, LABELLED, device_of, dtype_of, pretrained, tokenizer_of
 
 WEIGHTS = "model.safetensors"
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
@@ -182,21 +183,6 @@ def _on_hub(base: BaseModel, token: str | None) -> bool:
         raise BaseNotFoundError(f"the base {base.id} could not be looked up on the hub", cause=str(error)) from error
 
 
-AUTO: dict[str, str] = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "fill-mask": "AutoModelForMaskedLM",
-    "text-generation": "AutoModelForCausalLM",
-    "text2text-generation": "AutoModelForSeq2SeqLM",
-    "translation": "AutoModelForSeq2SeqLM",
-    "summarization": "AutoModelForSeq2SeqLM",
-    "image-classification": "AutoModelForImageClassification",
-    "feature-extraction": "AutoModel",
-}
-LABELLED = ("text-classification", "token-classification", "image-classification")
-
-
 def load_base(
     base: BaseModel,
     task: str | None,
@@ -212,79 +198,55 @@ def load_base(
     Args:
         task: as transformers' pipelines name it; None loads the bare model.
         labels: of the head; the base's own where empty.
-        dtype: a torch dtype or its name; None takes what the weights are stored in.
+        dtype: a floating torch dtype or its name; None takes what the weights are stored in.
+        device: a torch device or its name; None is the CPU.
 
     Returns:
         (model, tokenizer or None, what is known of its weights).
 
     Raises:
-        BaseNotFoundError, OfflineError: as `find_base`. UnsupportedError: no such task.
+        BaseNotFoundError, OfflineError: as `find_base`. UnsupportedError: no such task, dtype or device.
         BaseMismatchError: the weights found are not the ones the adapter was made for.
     """
+    number, place = dtype_of(dtype), device_of(device)
     where = find_base(base, offline=offline, token=token)
     kind = AUTO.get(task or "feature-extraction")
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")
     own = _identity_of(base, where)
-    if base.weights_sha256 and own.weights_sha256 not in (None, base.weights_sha256):
-        raise BaseMismatchError(
-            f"weights: {base.id} should have sha256 {base.weights_sha256}, found {own.weights_sha256}"
-        )
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline, "token": token}
     if not Path(where).is_dir():
         options["revision"] = base.revision
     head: dict[str, Any] = {}
     if labels and task in LABELLED:
         head = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    model = _quietly(kind, where, {**options, **head, "dtype": _dtype(dtype)})
-    if device is not None:
-        model.to(device)
-    return model.eval(), _tokenizer(where, options), own
+    model = pretrained(kind, where, {**options, **head, "dtype": number})
+    if own.weights_sha256 is None:
+        own = _from_hub(base, model)
+    return model.to(place).eval(), tokenizer_of(where, options), own
 
 
 def _identity_of(base: BaseModel, where: str) -> Identity:
+    """What is known of a folder's weights before they are read; nothing of a hub's."""
     folder = Path(where)
-    if not folder.is_dir():
-        return Identity(base.id, base.revision)
-    return Identity(base.id, base.revision, weights_sha256(folder))
-
-
-def _dtype(given: Any) -> Any:
-    import torch
-
-    if not isinstance(given, str) or given == "auto":
-        return given if given is not None else "auto"
-    found = getattr(torch, given, None)
-    if not isinstance(found, torch.dtype):
-        raise UnsupportedError(f"dtype '{given}' is not known", hint="for example float32, bfloat16, float16")
+    found = Identity(base.id, base.revision, weights_sha256(folder) if folder.is_dir() else None)
+    _check_weights(base, found.weights_sha256)
     return found
 
 
-def _quietly(kind: str, where: str, options: dict[str, Any]) -> Any:
-    """`from_pretrained` without transformers' report on the new head: the adapter brings the head."""
-    import transformers
-    from transformers.utils import logging
+def _from_hub(base: BaseModel, model: Any) -> Identity:
+    """What came from the hub: the commit that the revision stood for, and the weights' hash where the adapter states one."""
+    commit = getattr(model.config, "_commit_hash", None) or base.revision
+    found = None
+    if base.weights_sha256:
+        from huggingface_hub import try_to_load_from_cache
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        return getattr(transformers, kind).from_pretrained(where, **options)
-    except ImportError as error:
-        raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
-    except (OSError, ValueError) as error:
-        raise BaseNotFoundError(
-            f"the base {where} can't be loaded as {kind}", cause=str(error).splitlines()[0]
-        ) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        file = try_to_load_from_cache(base.id, WEIGHTS, revision=commit)
+        found = weights_sha256(Path(file).parent) if isinstance(file, str) else None
+    _check_weights(base, found)
+    return Identity(base.id, commit, found)
 
 
-def _tokenizer(where: str, options: dict[str, Any]) -> Any:
-    """The base's tokenizer; None for a base that has none."""
-    try:
-        return _quietly("AutoTokenizer", where, options)
-    except BaseNotFoundError:
-        return None
+def _check_weights(base: BaseModel, found: str | None) -> None:
+    if base.weights_sha256 and found not in (None, base.weights_sha256):
+        raise BaseMismatchError(f"weights: {base.id} should have sha256 {base.weights_sha256}, found {found}")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli import bases, formats
+from hubcli import bases, formats, strict_json
 from hubcli.adapter import Adapter, fitted, replicas
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
 from hubcli.formats import Checkpoint
 from hubcli.manifest import Installed, Release
 from hubcli.plugins import plugins
+from hubcli.pretrained import LABELLED
 from hubcli.residents import replica
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
+
+MAX_CONFIG = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +125,37 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
     return made
 
 
-def _labels(found: Source, handle: Adapted, made: Adapter) -> tuple[str, ...]:
-    """The release's labels, else the repository's, else the model's own where their number fits, else LABEL_i."""
-    width = next(reversed([p.shape[0] for twin in made.heads.values() for p in twin.parameters()]))
-    if found.release is not None and found.release.head is not None and len(found.release.head.labels) == width:
-        return found.release.head.labels
-    config = found.folder / "config.json"
-    if config.is_file():
-        id2label = json.loads(config.read_text(encoding="utf-8")).get("id2label") or {}
-        named = tuple(str(id2label[key]) for key in sorted(id2label, key=int))
-        if len(named) == width:
-            return named
+def _labels(found: Source, handle: Adapted, made: Adapter) -> tuple[str, ...] | None:
+    """The release's labels, else the repository's, else the model's own where their number fits, else LABEL_i.
+
+    None for a model that does not classify: its head gives words, places, numbers.
+    """
+    if handle.structure.task[0] not in LABELLED:
+        return None
+    order = handle.structure.kept("order", lambda: {path: at for at, path in enumerate(handle.structure.modules)})
+    answers = made.heads[max(made.heads, key=order.__getitem__)]
+    width = [parameter.shape[0] for parameter in answers.parameters()][-1]
+    unnamed = tuple(f"LABEL_{i}" for i in range(width))
+    stated = found.release.head.labels if found.release is not None and found.release.head is not None else ()
     own = handle.own_labels or handle.structure.labels()
-    if len(own) == width:
-        return own
+    for labels in (stated, _labels_beside(found.folder), own):
+        if len(labels) == width and labels != unnamed:
+            return labels
     made.notes.append(f"no labels are known for its {width} classes: they are called LABEL_0 … LABEL_{width - 1}")
-    return tuple(f"LABEL_{i}" for i in range(width))
+    return unnamed
+
+
+def _labels_beside(folder: Path) -> tuple[str, ...]:
+    """The labels that the repository's own config.json gives the classes 0, 1, …; empty where it gives none."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return ()
+    config = strict_json.read(file, limit=MAX_CONFIG)
+    named = config.get("id2label") if isinstance(config, dict) else None
+    if not isinstance(named, dict):
+        return ()
+    labels = tuple(label for i in range(len(named)) if isinstance(label := named.get(str(i)), str))
+    return labels if len(labels) == len(named) else ()
 
 
 def fresh(

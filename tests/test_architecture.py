@@ -66,6 +66,7 @@ ROOMS: dict[str, list[str]] = {
         "formats",
         "predict",
         "bases",
+        "pretrained",
         "adapted",
     ],
     "server": ["server"],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr, leaves, parse
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
-from hubcli.manifest import BaseModel, Installed
+from hubcli.manifest import BaseModel, Head, Installed
 from hubcli.progress import for_terminal
 from hubcli.refs import parse_ref
 
@@ -28,9 +30,13 @@ def adapt(model: Any, *, tokenizer: Any = None, offline: bool | None = None, tok
         tokenizer: for `predict` and `pipeline`.
         offline: True refuses the network when a ref has to be installed; None asks the environment.
         token: for the person's own hub.
+
+    Raises:
+        UsageError: `model` is no torch module.
     """
     from hubcli.adapted import adapt as handle_of
 
+    _check_model(model)
     return handle_of(model, locate=_locate(Workspace(offline=offline, token=token)), tokenizer=tokenizer)
 
 
@@ -63,27 +69,50 @@ def load_adapter(
         token: for the person's own hub.
         allow_base_mismatch: load also where the base is known to be another one.
 
+    On an error the model is what it was before: no adapter, no hook, nothing else active.
+
     Raises:
         BaseMismatchError: the adapters of a composition were made for different bases (both are named), or `model` is
             another base.
-        UnsupportedError: `quantize` or `head`.
+        UsageError: an argument that makes no sense, e.g. dtype= with your own model.
+        UnsupportedError: `quantize` or `head`; a dtype, device or revision that can't be had.
         HubcliError: what resolving, installing or attaching raises.
     """
     _refuse(quantize=quantize, head=head)
+    _refuse_empty(name=name, dtype=dtype, device=device, revision=revision)
     expr = _expression(ref_or_expr)
     names = leaves(expr)
     if name is not None and not isinstance(expr, str):
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
     if model is not None:
+        _check_model(model)
         _refuse_with_model(dtype=dtype, device=device, revision=revision)
     workspace = Workspace(offline=offline, token=token, warn=_python_warning)
     found = {ref: _found(workspace, ref) for ref in names}
     adapted = _on_base(workspace, found, dtype, device, revision) if model is None else adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
-    called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
-    adapted.activate(_renamed(expr, called))
-    adapted.locate = _locate(workspace)
+    try:
+        with _all_or_nothing(adapted):
+            called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
+            adapted.activate(_renamed(expr, called))
+    finally:
+        adapted.locate = _locate(workspace)
     return adapted
+
+
+@contextlib.contextmanager
+def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
+    """On an error, what was loaded meanwhile goes again; a model that had nothing is left without a hook."""
+    before = set(adapted.adapters)
+    try:
+        yield
+    except BaseException:
+        if before:
+            for name in set(adapted.adapters) - before:
+                adapted.detach(name)
+        else:
+            adapted.detach()
+        raise
 
 
 def run(
@@ -169,14 +198,54 @@ def _on_base(
 
     base = _common_base(found)
     if revision is not None:
-        base = dataclasses.replace(base, revision=revision, weights_sha256=None)
-    releases = [item.record.release for item in found.values()]
-    task = next((release.task for release in releases if release.task), None)
-    labels = next((r.head.labels for r in reversed(releases) if r.head and r.head.labels), ())
+        base = _at_revision(base, revision, workspace)
+    task = _task(found)
+    labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
     model, tokenizer, identity = load_base(
         base, task, labels, dtype=dtype, device=device, offline=bool(workspace.offline), token=workspace.token
     )
     return handle_of(model, tokenizer=tokenizer, base=identity)
+
+
+def _at_revision(base: BaseModel, revision: str, workspace: Workspace) -> BaseModel:
+    """The base at another revision than its release names; a folder, or a base from a package, has but one."""
+    from hubcli.bases import find_base
+
+    base = dataclasses.replace(base, revision=revision, weights_sha256=None)
+    where = find_base(base, offline=bool(workspace.offline), token=workspace.token)
+    if Path(where).is_dir():
+        raise UnsupportedError(
+            f"revision='{revision}': the base is the folder {where}, which has one", hint="revision=None"
+        )
+    return base
+
+
+def _task(found: dict[str, Installed]) -> str | None:
+    """What the base is loaded for.
+
+    Raises:
+        UnsupportedError: an adapter brings a head, but none says for which task.
+    """
+    releases = {ref: item.record.release for ref, item in found.items()}
+    task = next((release.task for release in releases.values() if release.task), None)
+    headed = next((ref for ref, release in releases.items() if release.head and release.head.modules), None)
+    if task is None and headed is not None:
+        modules = ", ".join((releases[headed].head or Head()).modules)
+        raise UnsupportedError(
+            f"{headed} brings a head ({modules}), but does not say for which task (no task_type in its config)",
+            hint=f"pass your own model: load_adapter({headed!r}, model)",
+        )
+    return task
+
+
+def _labels(item: Installed) -> tuple[str, ...]:
+    """A head's labels, or LABEL_i for each class it tells apart, so that the base gets one of its size; () without a head."""
+    from hubcli.hub.folder import classes
+
+    head = item.record.release.head
+    if head is None:
+        return ()
+    return head.labels or tuple(f"LABEL_{i}" for i in range(classes(Path(item.path), head.modules)))
 
 
 def _common_base(found: dict[str, Installed]) -> BaseModel:
@@ -202,6 +271,22 @@ def _refuse(*, quantize: str | None, head: str | None) -> None:
         raise UnsupportedError(f"quantize='{quantize}': no method here quantises a base", hint="quantize=None")
     if head is not None:
         raise UnsupportedError(f"head='{head}': it chooses a head for Fuse, which is not there yet", hint="head=None")
+
+
+def _refuse_empty(**options: Any) -> None:
+    for key, value in options.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{key}= is empty", hint=f"{key}=None")
+
+
+def _check_model(model: Any) -> None:
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"model: expected a transformers model, found {type(model).__name__}",
+            hint="load it first, e.g. AutoModelForSequenceClassification.from_pretrained(...)",
+        )
 
 
 def _refuse_with_model(**options: Any) -> None:

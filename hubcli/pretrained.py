@@ -1,0 +1,89 @@
+"""transformers' `from_pretrained`, quietly: which class for which task, and what dtypes and devices there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubcli.errors import BaseNotFoundError, MissingExtraError, UnsupportedError
+
+AUTO: dict[str, str] = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "fill-mask": "AutoModelForMaskedLM",
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
+    "summarization": "AutoModelForSeq2SeqLM",
+    "image-classification": "AutoModelForImageClassification",
+    "feature-extraction": "AutoModel",
+}
+LABELLED = ("text-classification", "token-classification", "image-classification")
+
+
+def dtype_of(given: Any) -> Any:
+    """A floating dtype by itself or its name; "auto", what the weights are stored in, for None.
+
+    Raises:
+        UnsupportedError: anything else.
+    """
+    import torch
+
+    if given is None or given == "auto":
+        return "auto"
+    found = getattr(torch, given, None) if isinstance(given, str) else given
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        hint = "for example float32, bfloat16, float16"
+        raise UnsupportedError(f"dtype {str(given)!r} is no floating type of torch", hint=hint)
+    return found
+
+
+def device_of(given: Any) -> Any:
+    """The device, once something could be put there; the CPU for None.
+
+    Raises:
+        UnsupportedError: this machine has no such device.
+    """
+    import torch
+
+    try:
+        device = torch.device("cpu" if given is None else given)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        cause = str(error).partition("\n")[0]
+        raise UnsupportedError(f"device {str(given)!r} can't be used here", cause=cause, hint="device='cpu'") from error
+    return device
+
+
+def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
+    """`from_pretrained` of a class of transformers, without its report on the new head: the adapter brings the head.
+
+    Raises:
+        MissingExtraError: the model needs a package that is not there. BaseNotFoundError: it can't be loaded so.
+    """
+    import transformers
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return getattr(transformers, kind).from_pretrained(where, **options)
+    except ImportError as error:
+        raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
+    except (OSError, ValueError) as error:
+        raise BaseNotFoundError(
+            f"the base {where} can't be loaded as {kind}", cause=str(error).splitlines()[0]
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def tokenizer_of(where: str, options: dict[str, Any]) -> Any:
+    """The base's tokenizer; None for a base that has none."""
+    try:
+        return pretrained("AutoTokenizer", where, options)
+    except BaseNotFoundError:
+        return None
