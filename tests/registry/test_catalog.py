@@ -260,6 +260,13 @@ def test_a_bomb_is_not_unpacked(site: Path, newlines: bool) -> None:
     assert id in ("E_SNAPSHOT", "E_JSON_SYNTAX", "E_JSON_DEPTH") and int(rss) * scale < 100e6, resource.RUSAGE_SELF
 
 
+def test_another_number_of_entries_than_promised(site: Path) -> None:
+    promise(site, (site / "entries.jsonl.gz").read_bytes(), count=2)
+    with pytest.raises(EntryError, match="expected 2 entries, found 3") as error:
+        at(site).has("acme/legal")
+    assert error.value.id == "E_SNAPSHOT"
+
+
 def test_a_bomb_that_says_so_is_refused_before_it_is_fetched() -> None:
     document = {"format": 1, "name": "x", "snapshot": "0" * 64, "count": 1}
     for size, unpacked in ((10_000, 10 << 30), (10_000, 20 << 20), (500 << 20, 600 << 20)):

@@ -164,6 +164,12 @@ def test_times(text: str, good: bool) -> None:
     assert (not faults(entry("acme/legal", release(published=text)))) == good
 
 
+@pytest.mark.parametrize("size", [True, -1, 1.5, "10", 1 << 41])
+def test_sizes_are_whole_numbers(size: object) -> None:
+    files = [{"path": "README.md", "size": size, "sha256": SHA, "role": "card"}]
+    assert faults(entry("acme/legal", release(files=files))) == [("E_SCHEMA", "releases[0].files[0].size")]
+
+
 def test_unknown_keys_are_noted_and_no_fault() -> None:
     checked = check_entry(dump(entry("acme/legal", release(flavour="sweet"))), name="acme/legal", where="")
     assert not checked.faults and [fault.field for fault in checked.unknown] == ["releases[0].flavour"]
