@@ -13,7 +13,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.registry.entrydocs import dump, entry, release, write
 
 from hubcli.config import BUNDLED, IndexConfig
 from hubcli.errors import EntryError, HubcliError, OfflineError
@@ -22,6 +21,7 @@ from hubcli.index import fill
 from hubcli.index.build import build_site
 from hubcli.index.catalog import Catalog
 from hubcli.index.static import HttpSource, read_index
+from tests.registry.entrydocs import dump, entry, release, write
 from tests.support.static_server import Fault, serve
 
 

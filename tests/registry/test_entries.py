@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.registry.entrydocs import SHA, dump, entry, release, yank
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from hubcli import schema
 from hubcli.errors import EntryError
 from hubcli.index.entries import check_entry, check_name, raise_faults, safe_path
 from hubcli.manifest import Entry
+from tests.registry.entrydocs import SHA, dump, entry, release, yank
 
 UNSAFE = [
     "../../x",

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.entrydocs import dump, entry, release, write, yank
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hubcli.errors import ContentError, EntryError, NotFoundError
 from hubcli.index.build import build_site
 from hubcli.index.check import check_folder, near_collisions, one_edit
+from tests.registry.entrydocs import dump, entry, release, write, yank
 
 
 def found(folder: Path, against: Path | None = None) -> list[tuple[str, str, str]]:

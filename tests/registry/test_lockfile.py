@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.entrydocs import COMMIT, entry, release, write, yank
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from hubcli.manifest import BaseModel, FileSpec, HubLocation, Metric, Release, R
 from hubcli.project_file import load_project, save_wanted, spec_to_save
 from hubcli.refs import parse_ref
 from hubcli.resolver import Resolver
+from tests.registry.entrydocs import COMMIT, entry, release, write, yank
 
 WANTED = """\
 # what we need

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.entrydocs import entry, release, write, yank
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from hubcli.manifest import Entry
 from hubcli.refs import Ref, parse_ref
 from hubcli.resolver import Resolver, choose, to_json
 from hubcli.versions import Range, in_order, newest
+from tests.registry.entrydocs import entry, release, write, yank
 
 VERSIONS = [
     "0.1.0",
