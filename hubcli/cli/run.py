@@ -11,6 +11,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
+from hubcli.cli.text import clean
 from hubcli.errors import UsageError
 
 
@@ -38,7 +39,7 @@ def run(out: Output, expr: str, texts: tuple[str, ...], file: str | None, **opti
     is used; what is not installed is installed first. Texts come as arguments, from --file, or from stdin (one a line).
     """
     report = api.run(expr, list(_texts(texts, file)), warn=out.warn, note=out.note, **options)
-    out.data(report, [_line(p) for p in report["predictions"]])
+    out.data(report, _lines(report["predictions"]))
 
 
 def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
@@ -64,9 +65,9 @@ def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
             yield text
 
 
-def _line(prediction: dict[str, Any]) -> str:
-    from hubcli.cli.text import clean
-
-    if "label" in prediction:
-        return f"{clean(prediction['label'])}\t{prediction['score']:.4f}\t{clean(prediction['text'])}"
-    return "\t".join(clean(value) for value in prediction.values())
+def _lines(predictions: list[dict[str, Any]]) -> list[str]:
+    """Label, score, text in columns; what other tasks answer as `key: value`."""
+    if not all("label" in row for row in predictions):
+        return ["  ".join(f"{key}: {value}" for key, value in row.items()) for row in predictions]
+    width = max(len(clean(row["label"])) for row in predictions)
+    return [f"{clean(row['label']):{width}}  {row['score']:.4f}  {clean(row['text'])}" for row in predictions]
