@@ -25,7 +25,8 @@ NOTES = {
 server in a process of its own on loopback, whose CPU time does not count; `hf download` takes the repository from it as
 well, with Xet and telemetry off. Home and cache are empty at every start but for the two rows "there already" and "again", so a
 first install also builds the view of its index. hubcli hashes every byte and checks every file; after each run the
-files are looked for and their sizes compared. Loopback has no latency: these are no download times.""",
+files are looked for and their sizes compared. What HTTP adds to a mirror is mostly the import of the standard library's
+client. Loopback has no latency: these are no download times.""",
     "index": """{entries:,} synthetic entries of {entry_bytes} bytes on average, checked and read by the product's own code:
 `hubcli index build` of the folder took {build_s:.1f} s of CPU time, the view built from the static index once a snapshot
 {view_s:.1f} s, and is {view_mb:.0f} MB. "Raw FTS5" is `SELECT rowid, bm25(…) … MATCH … ORDER BY rank LIMIT 10` on the same
