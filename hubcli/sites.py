@@ -33,9 +33,14 @@ class Step(Protocol):
 
 
 class _Local(threading.local):
-    """Programs of `using`, for one thread, by routing. A ContextVar would break full-graph compilation."""
+    """Programs of `using`, for one thread, by routing. A ContextVar would break full-graph compilation.
 
-    chosen: Mapping[int, Program] = {}
+    Each thread's own attribute is there from the start: a compiled forward that read a default of the class would not notice
+    when a thread sets its own.
+    """
+
+    def __init__(self) -> None:
+        self.chosen: Mapping[int, Program] = {}
 
 
 # One for the process: a compiled forward does not notice changes of a thread-local object that hangs on an instance.

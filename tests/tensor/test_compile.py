@@ -88,3 +88,23 @@ def test_threads_keep_their_own_expression_when_compiled(tmp_path: Path) -> None
         thread.join()
     assert not wrong
     assert apart(expected["a"], expected["b"]) > 1e-3
+
+
+def test_the_first_using_of_a_thread_is_noticed_by_a_graph_compiled_before_it(tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    base = model_of("bert", torch.float32)
+    peft_adapter(base, tmp_path / "a", "", 0, r=2, target_modules=["query"])
+    handle = adapt(base)
+    handle.load(tmp_path / "a")
+    fast, inputs = torch.compile(base, fullgraph=True, backend="eager"), inputs_of("bert")
+    differences: list[float] = []
+
+    def work() -> None:
+        logits(fast, inputs)
+        with handle.using("a"):
+            differences.append(apart(logits(fast, inputs), logits(base, inputs)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert differences and differences[0] <= 1e-6
