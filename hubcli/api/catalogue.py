@@ -37,6 +37,8 @@ def search(
     workspace = Workspace(offline=offline, warn=warn)
     filters = {"task": task, "method": method, "base": base, "language": language, "license": license}
     document = to_json(workspace.resolver.search(query, limit=limit, **filters))
+    for index, reason in workspace.resolver.skipped.items():
+        workspace.warn(f"index {index} was not searched: {reason}")
     for fault in workspace.resolver.faults():
         workspace.warn(f"entry left out: {fault}")
     return document

@@ -23,9 +23,11 @@ def index_list(*, offline: bool | None = None) -> Json:
 
 def _row(index: settings.IndexConfig, catalog: Catalog) -> Json:
     try:
-        return {**_place(index), "entries": len(catalog.view), "snapshot": catalog.snapshot_sha256}
+        view = catalog.local_view
+        seen = {"entries": len(view), "snapshot": catalog.snapshot_sha256} if view is not None else {}
     except HubcliError:
-        return {**_place(index), "entries": None, "snapshot": None}
+        seen = {}
+    return {**_place(index), **{"entries": None, "snapshot": None, **seen}}
 
 
 def _place(index: settings.IndexConfig) -> Json:
