@@ -203,8 +203,9 @@ class Plugins:
 
 
 def one_line(error: BaseException) -> str:
-    """`Type: text`, the text's lines joined, for messages."""
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    """`Type: text`, the text's lines joined and what a terminal would obey escaped, for messages."""
+    joined = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
