@@ -27,7 +27,7 @@ def _row(index: settings.IndexConfig, catalog: Catalog) -> Json:
         seen = {"entries": len(view), "snapshot": catalog.snapshot_sha256} if view is not None else {}
     except HubcliError:
         seen = {}
-    return {**_place(index), **{"entries": None, "snapshot": None, **seen}}
+    return {**_place(index), "entries": None, "snapshot": None, **seen}
 
 
 def _place(index: settings.IndexConfig) -> Json:
@@ -91,15 +91,19 @@ def index_update(*names: str, offline: bool | None = None, dry_run: bool = False
     return {"indexes": rows}
 
 
-def index_check(folder: str | Path) -> Json:
+def index_check(folder: str | Path, *, against: str | Path | None = None) -> Json:
     """Every fault of every entry of an index folder (schemas/cli/index-check).
+
+    Args:
+        folder: the index folder.
+        against: an older state of it: what was published there must not have changed.
 
     Raises:
         NotFoundError: no such folder.
     """
     from hubcli.index.check import check_folder
 
-    entries, faults = check_folder(Path(folder))
+    entries, faults = check_folder(Path(folder), against=None if against is None else Path(against))
     rows = [
         {"id": fault.id, "file": file, "field": fault.field, "expected": fault.expected, "found": fault.found}
         for file, fault in faults

@@ -72,11 +72,20 @@ def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
     )
 
 
-@command(network=False, examples="hubcli index check ./registry-index")
+@command(
+    network=False,
+    examples="""hubcli index check ./registry-index
+hubcli index check ./registry-index --against ../main/registry-index""",
+)
 @click.argument("folder", type=click.Path(file_okay=False, exists=True))
-def check(out: Output, folder: str) -> int:
+@click.option(
+    "--against",
+    type=click.Path(file_okay=False, exists=True),
+    help="An older state of the folder: what is published there must not have changed.",
+)
+def check(out: Output, folder: str, against: str | None) -> int:
     """Check an index folder: every fault of every entry, with file, field, expected and found (exit 4 if there is one)."""
-    report = api.index_check(folder)
+    report = api.index_check(folder, against=against)
     lines = [
         f"{f['file']}: {f['field']}: expected {f['expected']}, found {f['found']} ({f['id']})" for f in report["faults"]
     ]

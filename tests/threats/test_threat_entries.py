@@ -1,16 +1,23 @@
-"""Entries that lie: names, paths and documents of an index (rows 1, 3, 4, 6, 8, 9, 12)."""
+"""Entries that lie: names, paths and documents of an index (rows 1, 3 to 6, 8 to 12), whole indexes (31, 35, 54)."""
 
 from __future__ import annotations
 
 import copy
+import gzip
+import hashlib
+import json
+import shutil
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from hubcli import api
+from hubcli.index.sources import Digest
 from tests.registry.test_strict_json import HOSTILE as HOSTILE_JSON
-from tests.support.adapters import IndexFolder
-from tests.threats.doors import Door, Outcome, is_plain, threat
+from tests.support.adapters import IndexFolder, lora_files
+from tests.threats.doors import Door, Outcome, footprint, is_plain, threat
 
 Refused = Callable[..., Outcome]
 README = {"path": "README.md", "size": 1, "sha256": "0" * 64, "role": "card"}
@@ -125,3 +132,132 @@ def test_an_entry_of_one_gigabyte(door: Door, index: IndexFolder) -> None:
 def test_an_entry_under_another_name(door: Door, case: str, index: IndexFolder, refused: Refused) -> None:
     index.write(case, index.add("acme/demo"))
     refused(door, "E_NAME_MISMATCH", 4, "install", case)
+
+
+NEAR = {
+    "one letter": "acme/legal-sumarize",
+    "dash and underscore": "acme/legal_summarize",
+    "swap": "acme/legal-sumamrize",
+}
+
+
+@threat(5, NEAR)
+def test_a_name_that_is_taken_for_another(door: Door, case: str, index: IndexFolder) -> None:
+    index.add("acme/legal-summarize")
+    index.add(case)
+    outcome = door("index check", str(index.folder))
+    (fault,) = outcome.document["faults"]
+    assert fault["id"] == "E_NAME_COLLISION" and not outcome.document["ok"]
+    assert case in fault["found"] and "acme/legal-summarize" in fault["found"]
+
+
+@threat(10, {"nested": "(a+)+$", "many": "(" + "a|" * 200 + "a)*$", "greedy": ".*" * 150 + "x"})
+def test_a_pattern_that_takes_for_ever(door: Door, case: str, index: IndexFolder) -> None:
+    index.add("acme/demo", files=lora_files(target_modules=case))
+    start = time.process_time()
+    outcome = door.install("acme/demo")
+    assert outcome.code in (0, 4, 6) and time.process_time() - start < 1
+
+
+EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "hash": (lambda release: release["files"][0].update(sha256="0" * 64), "E_IMMUTABLE"),
+    "licence": (lambda release: release.update(license="mit"), "E_IMMUTABLE"),
+    "version": (lambda release: release.update(version="1.0.0+x"), "E_IMMUTABLE"),
+    "yanked": (lambda release: release.update(yanked={"reason": "leak", "date": "2026-02-02T00:00:00Z"}), ""),
+}
+
+
+@threat(11, EDITS)
+def test_a_release_that_was_edited_after_publication(
+    door: Door, case: tuple[Callable[[Any], Any], str], index: IndexFolder, tmp_path: Path
+) -> None:
+    edit, id = case
+    document = index.add("acme/demo")
+    shutil.copytree(index.folder, tmp_path / "parent")
+    edit(document["releases"][0])
+    index.write("acme/demo", document)
+    faults = door("index check", str(index.folder), against=str(tmp_path / "parent")).document["faults"]
+    assert {fault["id"] for fault in faults} == ({id} if id else set())
+    assert all(fault["field"].startswith("releases") for fault in faults)
+
+
+@threat(11, ["1.0.0", "1.0.0+x"])
+def test_a_version_that_stands_twice(door: Door, case: str, index: IndexFolder, refused: Refused) -> None:
+    document = index.add("acme/demo", "1.0.0", "2.0.0")
+    document["releases"][1]["version"] = case
+    index.write("acme/demo", document)
+    refused(door, "E_VERSION", 4, "install", "acme/demo")
+
+
+@threat(11)
+def test_other_files_under_an_installed_version(door: Door, index: IndexFolder) -> None:
+    index.add("acme/demo")
+    api.install("acme/demo")
+    index.add("acme/demo", files=lora_files(fill=0.5))
+    outcome = door.install("acme/demo")
+    assert (outcome.id, outcome.code) == ("E_IMMUTABLE", 4) and api.verify()["ok"]
+
+
+def site_of(index: IndexFolder, out: Path) -> Path:
+    """The folder as a static site, configured as `far`."""
+    api.index_build(index.folder, out)
+    api.index_add("far", str(out))
+    return out
+
+
+@threat(31)
+def test_entries_of_another_snapshot(door: Door, index: IndexFolder, tmp_path: Path, refused: Refused) -> None:
+    index.add("acme/demo", "1.0.0")
+    api.index_build(index.folder, tmp_path / "old")
+    index.add("acme/demo", "1.0.0", "1.1.0")
+    site = site_of(index, tmp_path / "new")
+    shutil.copy(tmp_path / "old/entries.jsonl.gz", site)
+    refused(door, "E_SNAPSHOT", 4, "install", "far:acme/demo")
+
+
+@threat(35, ["../../evil", "/etc/evil", "acme/\u00f6l", "acme/../evil"])
+def test_a_site_with_hostile_names(door: Door, case: str, index: IndexFolder, tmp_path: Path, refused: Refused) -> None:
+    """They are keys of a table, never paths: refused by name, and the others work."""
+    document = index.add("acme/demo")
+    pairs = sorted([["acme/demo", json.dumps(document)], [case, json.dumps({**document, "name": case})]])
+    site = site_of(index, tmp_path / "site")
+    packed = gzip.compress(b"".join(json.dumps(pair).encode() + b"\n" for pair in pairs))
+    promise = json.loads((site / "index.json").read_text())
+    snapshot = Digest()
+    for name, text in pairs:
+        snapshot.add(name, hashlib.sha256(text.encode()).hexdigest())
+    sizes = {
+        "size": len(packed),
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "unpacked": len(gzip.decompress(packed)),
+    }
+    promise |= {"count": 2, "entries": sizes, "snapshot": snapshot.hexdigest()}
+    (site / "index.json").write_text(json.dumps(promise))
+    (site / "entries.jsonl.gz").write_bytes(packed)
+    before = footprint(tmp_path)
+    assert door("index update", "far").document["indexes"][0]["entries"] == 1
+    assert door.install("far:acme/demo").code == 0 and footprint(tmp_path) == before
+
+
+NEWER: dict[str, tuple[str, str]] = {"index": ("far:acme/demo", "E_SNAPSHOT"), "entry": ("acme/demo", "E_SCHEMA")}
+
+
+@threat(54, NEWER)
+def test_an_index_of_a_newer_hubcli(
+    door: Door, case: tuple[str, str], index: IndexFolder, tmp_path: Path, refused: Refused
+) -> None:
+    ref, id = case
+    document = index.add("acme/demo")
+    if id == "E_SNAPSHOT":
+        site = site_of(index, tmp_path / "site")
+        (site / "index.json").write_text('{"format": 9, "other": "words"}')
+    index.write("acme/demo", {**document, "v": 9})
+    assert "newer hubcli" in refused(door, id, 4, "install", ref).text
+
+
+@threat(54)
+def test_a_store_of_a_newer_hubcli(door: Door, index: IndexFolder, home: Path) -> None:
+    index.add("acme/demo")
+    (home / "store" / "v9").mkdir(parents=True)
+    outcome = door.install("acme/demo")
+    assert outcome.code == 1 and "version 9" in outcome.text and "upgrade hubcli" in outcome.text
