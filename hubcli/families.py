@@ -79,6 +79,10 @@ class Structure:
         """A module's name relative to the bare model."""
         return path.removeprefix(f"{self.prefix}.") if self.prefix else path
 
+    def bare(self, path: str) -> str:
+        """A path from a file, relative to the bare model, whether it was saved with a head around it or not."""
+        return path.removeprefix(f"{getattr(self.model, 'base_model_prefix', '') or ''}.")
+
     def layers(self, names: Iterable[str]) -> int | None:
         """How many layers stand in the list that these modules belong to, e.g. 12 for bert.encoder.layer; None: unknown."""
         for name in names:
@@ -104,7 +108,7 @@ class Structure:
         return tuple(
             name
             for name, child in self.model.named_children()
-            if name != self.prefix and next(child.parameters(), None) is not None
+            if name != self.prefix and name in self.modules and next(child.parameters(), None) is not None
         )
 
     def model_id(self) -> str:

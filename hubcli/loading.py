@@ -121,12 +121,12 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
         made.room.adopt(path, twin)
         twin.train(handle.model.training)
     if heads:
-        made.labels = _labels(found, handle, made)
+        made.labels = _labels(found, checkpoint.labels, handle, made)
     return made
 
 
-def _labels(found: Source, handle: Adapted, made: Adapter) -> tuple[str, ...] | None:
-    """The release's labels, else the repository's, else the model's own where their number fits, else LABEL_i.
+def _labels(found: Source, kept: tuple[str, ...], handle: Adapted, made: Adapter) -> tuple[str, ...] | None:
+    """The release's labels, else the file's own, else the repository's, else the model's own where they fit, else LABEL_i.
 
     None for a model that does not classify: its head gives words, places, numbers.
     """
@@ -138,7 +138,7 @@ def _labels(found: Source, handle: Adapted, made: Adapter) -> tuple[str, ...] | 
     unnamed = tuple(f"LABEL_{i}" for i in range(width))
     stated = found.release.head.labels if found.release is not None and found.release.head is not None else ()
     own = handle.own_labels or handle.structure.labels()
-    for labels in (stated, _labels_beside(found.folder), own):
+    for labels in (stated, kept, _labels_beside(found.folder), own):
         if len(labels) == width and labels != unnamed:
             return labels
     made.notes.append(f"no labels are known for its {width} classes: they are called LABEL_0 … LABEL_{width - 1}")
@@ -217,11 +217,23 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     Raises:
         UnsupportedError: the format can't be written, or the method has no table for it.
     """
+    from hubcli.formats import own, peft
+
     formats.check_format(format)
+    sites = {site.path: dict(tensors) for site, tensors in made.sites.items()}
+    heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
+    if len(sites) < len(made.sites):
+        raise UnsupportedError(f"'{made.name}' has several sites at one module, which no format can tell apart")
+    if format == own.FORMAT:
+        own.write(folder, made.method.name, made.config, made.base, sites, heads, made.labels or ())
+        return
     table = made.method.formats.get(format)
     kind = plugins().method(made.method.name).claims.get(format)
     if table is None or kind is None:
-        raise UnsupportedError(f"method '{made.method.name}' can't be written as '{format}'")
+        raise UnsupportedError(
+            f"method '{made.method.name}' can't be written as '{format}'",
+            hint=f"format='{own.FORMAT}' holds any method",
+        )
     base = made.base
     config = {
         "task_type": handle.structure.task[1] or None,
@@ -230,8 +242,4 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
         "base_model_name_or_path": base.id if base else made.config.get("base_model_name_or_path"),
         "revision": base.revision if base else made.config.get("revision"),
     }
-    from hubcli.formats import peft
-
-    sites = {site.path: dict(tensors) for site, tensors in made.sites.items()}
-    heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
     peft.write(folder, config, sites, heads, table)

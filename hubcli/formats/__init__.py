@@ -12,7 +12,7 @@ from hubcli.manifest import BaseModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = ("peft",)
+FORMATS = ("peft", "hubcli")
 
 
 @dataclass(slots=True)
@@ -21,7 +21,8 @@ class Checkpoint:
 
     `tensors` maps module path → parameter → tensor, as the method names its parameters; `heads` maps the path of a replaced
     module → parameter → tensor; `others` are tensors that belong to neither, by key. Tensors are views of the mapped file.
-    `digest` is the sha256 of config and weights; `base` what the config says it was trained on.
+    `digest` is the sha256 of config and weights; `base` what the config says it was trained on; `labels` those of its head,
+    where the format keeps them.
     """
 
     format: str
@@ -33,6 +34,7 @@ class Checkpoint:
     digest: str
     base: BaseModel | None
     notes: list[str] = field(default_factory=list)
+    labels: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Checkpoint:
@@ -43,11 +45,18 @@ def read(folder: Path) -> Checkpoint:
         UnsupportedError: a format that can't be read yet.
         WeightsError, MethodNotFoundError, PluginError, ConfigKeyError: as the format's reader says.
     """
-    from hubcli.formats import peft
+    from hubcli.formats import own, peft
 
     if not folder.is_dir():
         raise NotFoundError(f"no folder at {folder}")
-    if not (folder / "adapter_config.json").is_file():
+    foreign = (folder / "adapter_config.json").is_file()
+    if (folder / own.MANIFEST).is_file() and (not foreign or own.holds(folder)):
+        if foreign:
+            raise UnsupportedError(
+                f"{folder} holds two adapters, by {own.MANIFEST} and by adapter_config.json: keep one"
+            )
+        return own.read(folder)
+    if not foreign:
         raise NotFoundError(f"{folder} holds no adapter: adapter_config.json is missing")
     return peft.read(folder)
 

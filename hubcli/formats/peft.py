@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hubcli.errors import IntegrityError, MethodNotFoundError, UnsafeFormatError, UnsupportedError, WeightsError
 from hubcli.formats import Checkpoint
+from hubcli.formats.weights import read_tensors, write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.strict_json import loads, read_bytes
@@ -61,7 +60,9 @@ def read(folder: Path) -> Checkpoint:
     with weights.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     method = plugins().method_class(info.name)
-    sites, heads, others = sorted_keys(_tensors(weights), method.formats["peft"], config.get("modules_to_save") or ())
+    sites, heads, others = sorted_keys(
+        read_tensors(weights), method.formats["peft"], config.get("modules_to_save") or ()
+    )
     notes = ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
     return Checkpoint("peft", info.name, config, sites, heads, others, digest.hexdigest(), _base(config), notes)
 
@@ -69,15 +70,6 @@ def read(folder: Path) -> Checkpoint:
 def _base(config: Mapping[str, Any]) -> BaseModel | None:
     id = config.get("base_model_name_or_path")
     return BaseModel(id=str(id), revision=config.get("revision") or None) if id else None
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, views of its mapping."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} can't be read", cause=str(error)) from error
 
 
 Tree = dict[str, dict[str, Tensor]]
@@ -140,16 +132,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"{PREFIX}{path}.{table[name]}": t for path, group in sites.items() for name, t in group.items()}
     tensors |= {f"{PREFIX}{path}.{name}": t for path, group in heads.items() for name, t in group.items()}
-    kept = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
-    save_file(_apart(kept), folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS, tensors)
     text = json.dumps(document, indent=2, sort_keys=True, default=_listed) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
-
-
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of tensors that share memory (tied weights): the file format has no sharing."""
-    seen: set[int] = set()
-    return {k: t.clone() if t.data_ptr() in seen or seen.add(t.data_ptr()) else t for k, t in tensors.items()}  # type: ignore[func-returns-value]
 
 
 def _listed(value: Any) -> Any:

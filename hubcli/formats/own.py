@@ -1,0 +1,152 @@
+"""hubcli's own adapter folders, for what other libraries' formats can't say: manifest.json + adapter.safetensors.
+
+Keys are `<module path>.<parameter>`, a method's parameters by the names that the method itself gives them. The manifest holds
+`format` ("hubcli"), `v`, `method`, `config`, `base` (as in an index entry, or null), `heads` (paths of replaced modules, whose
+parameters stand among the others) and `labels` (of the head, in order of their ids).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hubcli.errors import HubcliError, IntegrityError, UnsupportedError, WeightsError
+from hubcli.formats import Checkpoint
+from hubcli.formats.weights import read_tensors, write_tensors
+from hubcli.manifest import BaseModel
+from hubcli.plugins import plugins
+from hubcli.strict_json import loads, read_bytes
+
+FORMAT, V = "hubcli", 1
+MANIFEST, WEIGHTS = "manifest.json", "adapter.safetensors"
+MAX_MANIFEST = 1 << 20  # bytes
+
+Tree = dict[str, dict[str, Tensor]]
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a folder that `write` has written.
+
+    Raises:
+        UnsupportedError: the manifest is another program's, or a newer hubcli's.
+        IntegrityError: a field is missing or of another type; EntryError: it is no clean JSON.
+        MethodNotFoundError, PluginError: no method plugin of this name.
+        WeightsError: the weights are missing or can't be read.
+    """
+    file = folder / MANIFEST
+    raw = read_bytes(file, limit=MAX_MANIFEST, where=str(file))
+    document = _checked(loads(raw, where=str(file), limit=MAX_MANIFEST), file)
+    plugins().method(document["method"])
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise WeightsError(f"{folder}: {WEIGHTS} is missing")
+    digest = hashlib.sha256(raw)
+    with weights.open("rb") as stream:
+        digest.update(hashlib.file_digest(stream, "sha256").digest())
+    sites, heads = sorted_keys(read_tensors(weights), document["heads"])
+    base = document["base"]
+    return Checkpoint(
+        format=FORMAT,
+        method=document["method"],
+        config=document["config"],
+        tensors=sites,
+        heads=heads,
+        others={},
+        digest=digest.hexdigest(),
+        base=None if base is None else BaseModel.from_json(base),
+        labels=tuple(document["labels"]),
+    )
+
+
+def holds(folder: Path) -> bool:
+    """Whether the folder's manifest is hubcli's, and not some other program's file of that name."""
+    try:
+        document = loads((folder / MANIFEST).read_bytes(), where=MANIFEST, limit=MAX_MANIFEST)
+    except (HubcliError, OSError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
+def _checked(document: Any, file: Path) -> dict[str, Any]:
+    """The manifest, its fields of the right types."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise UnsupportedError(f'{file}: expected "format": "{FORMAT}", found another program\'s manifest')
+    if document.get("v") != V:
+        raise UnsupportedError(
+            f"{file}: expected v {V}, found {document.get('v')!r:.20}", hint="it may be a newer hubcli's: upgrade"
+        )
+    fields: dict[str, Any] = {"base": None, "heads": [], "labels": [], **document}
+    wanted = {"method": str, "config": dict, "base": dict | None, "heads": list, "labels": list}
+    for name, kind in wanted.items():
+        if not isinstance(fields.get(name), kind):
+            shown = kind.__name__ if isinstance(kind, type) else "object or null"
+            raise IntegrityError(f"{file}: {name}: expected {shown}, found {fields.get(name)!r:.60}")
+    if not all(isinstance(item, str) for item in (*fields["heads"], *fields["labels"])):
+        raise IntegrityError(f"{file}: heads and labels: expected texts")
+    if fields["base"] is not None and not isinstance(fields["base"].get("id"), str):
+        raise IntegrityError(f"{file}: base.id: expected text, found {fields['base'].get('id')!r:.60}")
+    return fields
+
+
+def sorted_keys(tensors: Mapping[str, Tensor], heads: Sequence[str]) -> tuple[Tree, Tree]:
+    """Tensors by what they are: (of the method's sites, of replaced modules), module path → parameter → tensor."""
+    sites: Tree = {}
+    replaced: Tree = {}
+    for key, tensor in tensors.items():
+        head = next((path for path in heads if key.startswith(f"{path}.")), None)
+        if head is not None:
+            replaced.setdefault(head, {})[key.removeprefix(f"{head}.")] = tensor
+        else:
+            path, _, parameter = key.rpartition(".")
+            sites.setdefault(path, {})[parameter] = tensor
+    missing = [path for path in heads if path not in replaced]
+    if missing:
+        raise WeightsError(f"{missing[0]}: the manifest says that it is replaced, but there are no tensors for it")
+    return sites, replaced
+
+
+def write(
+    folder: Path,
+    method: str,
+    config: Mapping[str, Any],
+    base: BaseModel | None,
+    sites: Mapping[str, Mapping[str, Tensor]],
+    heads: Mapping[str, Mapping[str, Tensor]],
+    labels: Sequence[str] = (),
+) -> None:
+    """Write a folder that `read` reads.
+
+    Raises:
+        UnsupportedError: the adapter's parameters can't be told apart by their keys.
+    """
+    for path, group in sites.items():
+        if any("." in name for name in group) or any(path == head or path.startswith(f"{head}.") for head in heads):
+            raise UnsupportedError(
+                f"{path}: its parameters ({', '.join(group)}) can't be told from a head's by their keys"
+            )
+    document = {
+        "format": FORMAT,
+        "v": V,
+        "method": method,
+        "config": dict(config),
+        "base": None if base is None else base.to_json(),
+        "heads": list(heads),
+        "labels": list(labels),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(
+        folder / WEIGHTS,
+        {f"{path}.{name}": t for tree in (sites, heads) for path, group in tree.items() for name, t in group.items()},
+    )
+    text = json.dumps(document, indent=2, sort_keys=True, default=_listed, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _listed(value: Any) -> Any:
+    """Sets as sorted lists; enumerations as their value."""
+    return sorted(value) if isinstance(value, set) else getattr(value, "value", str(value))
