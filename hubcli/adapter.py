@@ -55,6 +55,11 @@ class Adapter:
     notes: list[str] = field(default_factory=list)
     trainable: bool = False
     _leaves: dict[Site, Leaf] = field(default_factory=dict)
+    _taps: dict[Site, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """A site in the model may serve several taps; which one is ours is kept here."""
+        self._taps = {site: site.tap for site in self.sites if site.tap is not None}
 
     def leaf(self, site: Site, module: nn.Module) -> Leaf | None:
         """Its leaf at a site, made once; None where it adds nothing."""
@@ -65,6 +70,7 @@ class Adapter:
         if leaf is None:
             placed = tensors if self.trainable else cast(tensors, *place(module))
             leaf = self._leaves[site] = self.method.leaf(site, module, self.settings, placed, self.trainable)
+            leaf.tap = self._taps.get(site)
         return leaf
 
     def forget(self) -> None:
@@ -140,9 +146,18 @@ def fitted(
     wanted = {
         site.path: site for site in structure.kept((method.name, settings), lambda: method.sites(structure, settings))
     }
+    filed = method.filed(structure, settings, checkpoint.format)
     found: dict[Site, dict[str, Tensor]] = {}
     unknown = []
     for path, tensors in checkpoint.tensors.items():
+        if filed is not None:
+            site = filed.get(structure.bare(path))
+            if site is None:
+                unknown.append(path)
+                continue
+            _check_shapes(site, tensors, method.shapes(site, structure.modules[site.path], settings))
+            found[site] = tensors
+            continue
         if not method.claims(path, settings):
             raise WeightsError(f"{path} has tensors, but the config doesn't name it")
         own = structure.locate(path)

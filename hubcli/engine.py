@@ -56,15 +56,16 @@ class Engine:
         if CHILD not in self.model._modules:
             self.settle()
         before = len(self.live)
+        hooked = False
         try:
             for site in adapter.sites:
-                self._open(site)
+                hooked |= self._open(site)
             for path in adapter.heads:
-                self._open(Site(path, HEAD))
+                hooked |= self._open(Site(path, HEAD))
         except BaseException:
             self._close(before)
             raise
-        if len(self.live) > before:
+        if hooked:
             self.entrance.attach(self.model)
             forget_compiled()
         self.adapters[adapter.name] = adapter
@@ -101,19 +102,26 @@ class Engine:
         if hooked:
             forget_compiled()
 
-    def _open(self, site: Site) -> None:
-        if site in self.sites:
-            return
-        module = self.structure.modules[site.path]
-        check_reachable(self.model, site.path)
-        live = (HeadSite if site.port == HEAD else LiveSite)(site, module, len(self.live), self.routing)
-        live.attach()
-        self.live.append(live)
-        self.sites[site] = live
+    def _open(self, site: Site) -> bool:
+        """Hook a site that has none, and its tap; whether a hook was added."""
+        live = self.sites.get(site)
+        hooked = live is None
+        if live is None:
+            module = self.structure.modules[site.path]
+            check_reachable(self.model, site.path)
+            live = (HeadSite if site.port == HEAD else LiveSite)(site, module, len(self.live), self.routing)
+            live.attach()
+            self.live.append(live)
+            self.sites[site] = live
+        if site.tap is not None and site.tap not in live.taps:
+            check_reachable(self.model, site.tap)
+            live.listen(site.tap, self.structure.modules[site.tap])
+            hooked = True
+        return hooked
 
     def _close(self, keep: int) -> None:
         for live in self.live[keep:]:
-            live.undo()
+            live.close()
             del self.sites[live.site]
         del self.live[keep:]
 

@@ -7,6 +7,7 @@ written None here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,42 @@ from hubcli.method import Leaf
 SEQUENCE, BATCH = 1, 0
 
 
-def delta(expr: Expr, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor, value: Tensor) -> Tensor | None:
+class Tapped(dict[str | None, Tensor]):
+    """The inputs that the adapters at one site read: by tap, None for the module's own."""
+
+    def dim(self) -> int:
+        """Axes; of the module's own input."""
+        return self[None].dim()
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the module's own input."""
+        return self[None].shape
+
+
+Given: TypeAlias = Tensor | Tapped
+
+
+def picked(x: Given, leaf: Leaf) -> Tensor:
+    """The input that a leaf reads."""
+    return x if isinstance(x, Tensor) else x[leaf.tap]
+
+
+def parts_of(x: Given, sizes: Sequence[int], axis: int) -> Sequence[Given]:
+    """Cut along an axis; a batch axis of 1 is expanded first."""
+    if isinstance(x, Tensor):
+        return torch.split(widened(x, sizes, axis), list(sizes), axis)
+    cut = {tap: parts_of(tensor, sizes, axis) for tap, tensor in x.items()}
+    return [Tapped((tap, parts[i]) for tap, parts in cut.items()) for i in range(len(sizes))]  # type: ignore[misc]
+
+
+def delta(expr: Expr, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, value: Tensor) -> Tensor | None:
     """What the composition adds to `value` at one site, of the shape of `value`; None for nothing."""
     if expr is None:
         return None
     if isinstance(expr, str):
         leaf = leaves.get(expr)
-        return None if leaf is None else leaf.method.delta(leaf, module, x, value)
+        return None if leaf is None else leaf.method.delta(leaf, module, picked(x, leaf), value)
     if isinstance(expr, Stack):
         return _stack(expr, leaves, module, x, value)
     if isinstance(expr, Average):
@@ -34,7 +64,7 @@ def delta(expr: Expr, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor, 
     raise UnsupportedError(f"{type(expr).__name__} blocks can't be evaluated: {expr}")
 
 
-def _stack(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor, value: Tensor) -> Tensor | None:
+def _stack(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, value: Tensor) -> Tensor | None:
     total: Tensor | None = None
     for child in expr.children:
         seen = value if total is None else value + total
@@ -42,7 +72,7 @@ def _stack(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor
     return total
 
 
-def _average(expr: Average, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor, value: Tensor) -> Tensor | None:
+def _average(expr: Average, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, value: Tensor) -> Tensor | None:
     total: Tensor | None = None
     for child, weight in zip(expr.children, expr.shares, strict=True):
         part = delta(child, leaves, module, x, value)
@@ -50,7 +80,7 @@ def _average(expr: Average, leaves: Mapping[str, Leaf], module: nn.Module, x: Te
     return total
 
 
-def _cut(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+def _cut(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, value: Tensor) -> Tensor:
     axis = SEQUENCE if isinstance(expr, Split) else BATCH
     given = getattr(expr, "sizes", None)
     if axis == SEQUENCE and value.dim() == 2:
@@ -58,9 +88,9 @@ def _cut(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Tensor, 
         part = delta(first, leaves, module, x, value)
         return torch.zeros_like(value) if part is None else part
     sizes = cut_sizes(expr, given, len(expr.children), axis, x, value)
-    x, value = widened(x, sizes, axis), widened(value, sizes, axis)
+    value = widened(value, sizes, axis)
     parts: list[Tensor] = []
-    for child, px, pv in zip(expr.children, torch.split(x, sizes, axis), torch.split(value, sizes, axis), strict=True):
+    for child, px, pv in zip(expr.children, parts_of(x, sizes, axis), torch.split(value, sizes, axis), strict=True):
         part = delta(child, leaves, module, px, pv)
         parts.append(torch.zeros_like(pv) if part is None else part)
     return torch.cat(parts, axis)
@@ -72,7 +102,7 @@ def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return total + part
 
 
-def cut_sizes(block: object, given: Sequence[int] | None, k: int, axis: int, x: Tensor, value: Tensor) -> list[int]:
+def cut_sizes(block: object, given: Sequence[int] | None, k: int, axis: int, x: Given, value: Tensor) -> list[int]:
     """The sizes to cut an axis into: as given, or `k` equal ones.
 
     Raises:

@@ -6,7 +6,7 @@ A plugin's own modules import from here, `hubcli.hookspecs`, `hubcli.errors` and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from hubcli.targets import Targets, layer_index, pattern_value
@@ -30,12 +30,13 @@ class Site:
     """A place in a model where a delta is added.
 
     `path` is the module's name in the model; `port` is one of "input", "output", "attention"; `tap` optionally names a second
-    module, whose input is then the delta's `x`.
+    module that runs before, whose input is then the delta's `x`. The place itself is path and port alone: what several
+    adapters add there is one value's composition, whichever taps they read.
     """
 
     path: str
     port: str = "output"
-    tap: str | None = None
+    tap: str | None = field(default=None, compare=False)
 
 
 class Leaf:
@@ -43,10 +44,10 @@ class Leaf:
 
     `tensors` by parameter name, on the site's device and in its compute dtype (or fp32 while they train); `form` says which
     of the method's formulas applies; `constants` are plain numbers (a value that differs between adapters belongs into a
-    0-d tensor: a compiled model would be recompiled for another constant).
+    0-d tensor: a compiled model would be recompiled for another constant). `tap` is the site's, set by the core.
     """
 
-    __slots__ = ("constants", "form", "method", "tensors", "trainable")
+    __slots__ = ("constants", "form", "method", "tap", "tensors", "trainable")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Leaf:
     ):
         self.method, self.form, self.tensors = method, form, tensors
         self.constants, self.trainable = constants or {}, trainable
+        self.tap: str | None = None
 
 
 class Method(Generic[S]):
@@ -94,6 +96,14 @@ class Method(Generic[S]):
         """Whether these settings name a module of this name; asked for each module that a file has tensors for."""
         raise NotImplementedError
 
+    def filed(self, structure: Structure, settings: S, format: str) -> Mapping[str, Site] | None:
+        """Where a file of this format keeps each site's tensors: module path, relative to the bare model -> site.
+
+        None, the default: under the path of the site's own module.
+        """
+        del structure, settings, format
+        return None
+
     def shapes(self, site: Site, module: nn.Module, settings: S) -> dict[str, tuple[int, ...]]:
         """The parameters of one site and their shapes.
 
@@ -113,8 +123,9 @@ class Method(Generic[S]):
     def delta(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
         """What the adapter adds to `value`: pure, of the shape of `value`.
 
-        `x` is the first input of the module (or of the tap), with the batch on axis 0; `value` has (batch, sequence, width)
-        at most sites, (batch, width) in poolers and heads.
+        `value` is the module's output, or at the port "input" its first input. `x` is the first input of the module (or of
+        the tap), with the batch on axis 0; `value` has (batch, sequence, width) at most sites, (batch, width) in poolers and
+        heads.
         """
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves, text
 from hubcli.errors import ExpressionError
-from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes, delta, widened
+from hubcli.evaluate import BATCH, SEQUENCE, Given, Tapped, cut_sizes, delta, parts_of, picked, widened
 from hubcli.method import Leaf
 from hubcli.sites import Step
 
@@ -56,9 +56,9 @@ class Single:
 
     leaf: Leaf
 
-    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
-        return self.leaf.method.apply(self.leaf, module, x, value)
+        return self.leaf.method.apply(self.leaf, module, picked(x, self.leaf), value)
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class InTurn:
 
     steps: list[Step]
 
-    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
         for step in self.steps:
             value = step(module, x, value)
@@ -81,7 +81,7 @@ class Interpret:
     expr: Expr
     leaves: Mapping[str, Leaf]
 
-    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
         added = delta(self.expr, self.leaves, module, x, value)
         return value if added is None else value + added
@@ -94,7 +94,7 @@ class Cut:
     block: Split | BatchSplit | Parallel
     steps: list[Step | None]
 
-    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
         axis = SEQUENCE if isinstance(self.block, Split) else BATCH
         given = None if isinstance(self.block, Parallel) else self.block.sizes
@@ -102,12 +102,10 @@ class Cut:
             first = next(step for step, size in zip(self.steps, given or (), strict=True) if size)
             return value if first is None else first(module, x, value)
         sizes = cut_sizes(self.block, given, len(self.steps), axis, x, value)
-        x, value = widened(x, sizes, axis), widened(value, sizes, axis)
+        values = torch.split(widened(value, sizes, axis), sizes, axis)
         parts = [
             part if step is None else step(module, px, part)
-            for step, px, part in zip(
-                self.steps, torch.split(x, sizes, axis), torch.split(value, sizes, axis), strict=True
-            )
+            for step, px, part in zip(self.steps, parts_of(x, sizes, axis), values, strict=True)
         ]
         return torch.cat(parts, axis)
 
@@ -145,6 +143,13 @@ class Route:
             tensor = tensor.index_select(0, self.index)
         return torch.split(tensor, self.sizes, BATCH)
 
+    def grouped_inputs(self, x: Given) -> Sequence[Given]:
+        """The same for what a site's adapters read."""
+        if isinstance(x, Tensor):
+            return self.grouped(x)
+        cut = {tap: self.grouped(tensor) for tap, tensor in x.items()}
+        return [Tapped((tap, parts[i]) for tap, parts in cut.items()) for i in range(len(self.sizes))]
+
     def joined(self, parts: Sequence[Tensor]) -> Tensor:
         """Groups back in the order of rows."""
         whole = torch.cat(list(parts), BATCH)
@@ -158,12 +163,12 @@ class Routed:
     route: Route
     steps: list[Step | None]
 
-    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
         self.route.check(value.shape[0])
         parts = [
             part if step is None else step(module, px, part)
-            for step, px, part in zip(self.steps, self.route.grouped(x), self.route.grouped(value), strict=True)
+            for step, px, part in zip(self.steps, self.route.grouped_inputs(x), self.route.grouped(value), strict=True)
         ]
         return self.route.joined(parts)
 

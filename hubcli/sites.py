@@ -15,19 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from hubcli.errors import AdapterError, UnsupportedSiteError
+from hubcli.evaluate import Given, Tapped
 from hubcli.method import Site
 
 if TYPE_CHECKING:
     from hubcli.plan import Program
 
-PORTS = ("output",)
+PORTS = ("input", "output")
 HEAD = "module"  # the port of a module that adapters replace
 
 
 class Step(Protocol):
     """What a site does under one program: the new value from the module's input and its value."""
 
-    def __call__(self, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
         ...
 
@@ -41,6 +42,7 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.chosen: Mapping[int, Program] = {}
+        self.tapped: dict[tuple[int, int, str], Tensor] = {}
 
 
 # One for the process: a compiled forward does not notice changes of a thread-local object that hangs on an instance.
@@ -106,12 +108,39 @@ class LiveSite:
     def __init__(self, site: Site, module: nn.Module, i: int, routing: Routing):
         self.site, self.module, self.i, self.routing = site, module, i, routing
         self.undo: Callable[[], None] = _nothing
+        self.taps: dict[str, Callable[[], None]] = {}
 
     def attach(self) -> None:
         """Put the hook on; `undo` takes it off again."""
-        if self.site.port not in PORTS or self.site.tap is not None:
-            raise UnsupportedSiteError(f"{self.site}: only the plain output of a module can carry a delta yet")
-        self.undo = self.module.register_forward_hook(self.on_output, with_kwargs=True).remove
+        if self.site.port not in PORTS:
+            raise UnsupportedSiteError(f"{self.site}: expected one of the ports {', '.join(PORTS)}")
+        if self.site.port == "input":
+            self.undo = self.module.register_forward_pre_hook(self.on_input, with_kwargs=True).remove
+        else:
+            self.undo = self.module.register_forward_hook(self.on_output, with_kwargs=True).remove
+
+    def listen(self, tap: str, module: nn.Module) -> None:
+        """Keep what goes into a second module, once a tap, until this site runs."""
+        if tap not in self.taps:
+            self.taps[tap] = module.register_forward_pre_hook(Tap(self, tap), with_kwargs=True).remove
+
+    def close(self) -> None:
+        """Take every hook of this site off."""
+        for undo in (self.undo, *self.taps.values()):
+            undo()
+        self.taps = {}
+
+    def inputs(self, x: Tensor) -> Given:
+        """What the adapters here read: the module's own input, and the taps'."""
+        if not self.taps:
+            return x
+        found = Tapped({None: x})
+        for tap in self.taps:
+            key = (self.routing.key, self.i, tap)
+            if key not in LOCAL.tapped:
+                raise UnsupportedSiteError(f"{self.site.path}: {tap}, whose input is read here, has not run before it")
+            found[tap] = LOCAL.tapped.pop(key)
+        return found
 
     def step(self, training: bool) -> Any:
         """This site's step under the running program; a program made before this site existed has none."""
@@ -123,10 +152,33 @@ class LiveSite:
         step = self.step(module.training)
         if step is None:
             return None
-        x = args[0] if args else next(iter(kwargs.values()))
+        x = self.inputs(_first(args, kwargs))
         if isinstance(out, tuple):
             return (step(module, x, out[0]), *out[1:])
         return step(module, x, out)
+
+    def on_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The forward pre-hook: None leaves the input alone."""
+        step = self.step(module.training)
+        if step is None:
+            return None
+        value = _first(args, kwargs)
+        new = step(module, self.inputs(value), value)
+        if args:
+            return (new, *args[1:]), kwargs
+        return args, {name: new if kept is value else kept for name, kept in kwargs.items()}
+
+
+class Tap:
+    """The pre-hook of a second module: keeps its input for the site, for this thread alone."""
+
+    def __init__(self, live: LiveSite, path: str):
+        self.live, self.path = live, path
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the input if the site has something to do."""
+        if self.live.step(module.training) is not None:
+            LOCAL.tapped[self.live.routing.key, self.live.i, self.path] = _first(args, kwargs)
 
 
 class HeadSite(LiveSite):
@@ -167,6 +219,10 @@ def check_reachable(model: nn.Module, path: str) -> None:
         raise UnsupportedSiteError(
             f"{path}: torch.nn.MultiheadAttention reads this module's weights without calling it, so nothing can be added there"
         )
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else next(iter(kwargs.values()))
 
 
 def _nothing() -> None:
