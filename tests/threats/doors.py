@@ -119,7 +119,7 @@ def threat(row: int, cases: Mapping[str, Any] | Iterable[Any] = ()) -> Callable[
     ]
 
     def decorate(function: Any) -> Any:
-        function.threat = (row, tuple(table))
+        function.threat = (row, tuple(str(param.id) for param in rows))
         return pytest.mark.parametrize(names, rows)(function)
 
     return decorate
