@@ -1,0 +1,104 @@
+"""A slow and obvious reference: plain hooks that call `delta` and nothing else of a method, one adapter after the other.
+
+It shares no code with the core's plans and interpreter, so that what those make of `apply`, `merge` and `chain` can be held
+against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from hubcli.adapted import Adapted
+from hubcli.adapter import cast, place
+from hubcli.composition import Average, Expr, Stack, leaves
+from hubcli.errors import UnsupportedError
+from hubcli.method import Leaf, Site
+from hubcli.testing.models import output
+
+PORTS = ("input", "output")
+
+
+def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
+    """The logits under a composition of `Stack`, `Average`, names and None, of loaded adapters without heads.
+
+    Raises:
+        UnsupportedError: another block, or a site at another port than a module's input or output.
+    """
+    found: dict[Site, dict[str, Leaf]] = {}
+    for name in leaves(expr):
+        adapter = handle.engine.adapters[name]
+        for site, tensors in adapter.sites.items():
+            if site.port not in PORTS:
+                raise UnsupportedError(f"{site.path}: the reference knows no port '{site.port}'")
+            module = handle.structure.modules[site.path]
+            placed = cast(tensors, *place(module))
+            leaf = adapter.method.leaf(site, module, adapter.settings, placed, False)
+            found.setdefault(site, {})[name] = leaf
+            leaf.tap = site.tap
+    undo: list[Any] = []
+    try:
+        with handle.using(None):
+            for site, here in found.items():
+                undo.extend(_hooked(handle, site, here, expr))
+            return output(handle.model, inputs)
+    finally:
+        for hook in undo:
+            hook.remove()
+
+
+def _hooked(handle: Adapted, site: Site, here: dict[str, Leaf], expr: Expr) -> list[Any]:
+    """The hooks of one site and of the taps that its leaves read."""
+    module, seen = handle.structure.modules[site.path], dict[str | None, Tensor]()
+
+    def listen(tap: str | None) -> Callable[..., None]:
+        def hear(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen[tap] = args[0] if args else next(iter(kwargs.values()))
+
+        return hear
+
+    def change(value: Tensor) -> Tensor:
+        return value + added(expr, here, module, seen, value)
+
+    def on_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        first = next(iter(kwargs))
+        return args, {**kwargs, first: change(kwargs[first])}
+
+    def on_output(_: nn.Module, args: Any, out: Any) -> Any:
+        del args
+        return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+    taps = {leaf.tap for leaf in here.values()} - {None}
+    undo = [
+        handle.structure.modules[tap].register_forward_pre_hook(listen(tap), with_kwargs=True) for tap in taps if tap
+    ]
+    undo.append(module.register_forward_pre_hook(listen(None), with_kwargs=True))
+    if site.port == "input":
+        return [*undo, module.register_forward_pre_hook(on_input, with_kwargs=True)]
+    return [*undo, module.register_forward_hook(on_output)]
+
+
+def added(
+    expr: Expr, here: dict[str, Leaf], module: nn.Module, seen: dict[str | None, Tensor], value: Tensor
+) -> Tensor:
+    """What a composition adds to a value, by the definition of its blocks."""
+    if expr is None or (isinstance(expr, str) and expr not in here):
+        return value * 0
+    if isinstance(expr, str):
+        leaf = here[expr]
+        return leaf.method.delta(leaf, module, seen[leaf.tap], value)
+    if isinstance(expr, Stack):
+        total = value * 0
+        for child in expr.children:
+            total = total + added(child, here, module, seen, value + total)
+        return total
+    if isinstance(expr, Average):
+        total = value * 0
+        for child, weight in zip(expr.children, expr.shares, strict=True):
+            total = total + weight * added(child, here, module, seen, value)
+        return total
+    raise UnsupportedError(f"the reference knows Stack and Average, not {type(expr).__name__}")

@@ -1,0 +1,21 @@
+"""The methods that ship pass the suite that any plugin can run."""
+
+from __future__ import annotations
+
+import pytest
+
+from hubcli.testing import conformance
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CHOSEN = {"target_modules": r".*\.(LayerNorm|ln_1|layernorm_before|projection|fc1|dense)"}
+
+TestBitFit = conformance("bitfit", [{}, CHOSEN], families=["bert", "gpt2", "vit"])
+TestBitFitAdded = conformance("bitfit", [{"add_biases": True}], families=["llama", "t5"])
+TestLora = conformance(
+    "lora",
+    [{"r": 2, "lora_alpha": 3}, {"r": 2, "use_rslora": True, "lora_bias": True}],
+    families=["bert", "llama", "t5"],
+)
+# the magnitudes are kept in float32
+TestDora = conformance("lora", [{"r": 2, "use_dora": True}], families=["bert"], fresh_moves=1e-6)
