@@ -34,20 +34,20 @@ def predict(handle: Adapted, texts: Sequence[str], batch_size: int) -> list[Any]
     Other tasks than text classification are left to transformers' pipeline, whose answers come back as they are.
 
     Raises:
-        UnsupportedError: no tokenizer, or a bare model that predicts nothing.
+        UnsupportedError: no tokenizer, a bare model that predicts nothing, or a task that asks for more than texts.
         ExpressionError: rows or sizes that don't fit the number of texts.
     """
     task = handle.structure.task[0]
     if task == "feature-extraction":
         raise UnsupportedError(f"a {handle.structure.base_class} has no head that predicts", hint="load it for a task")
+    if batch_size < 1:
+        raise UnsupportedError(f"batch_size must be at least 1, found {batch_size}")
     if task != "text-classification":
-        return list(pipeline(handle, None, {"batch_size": batch_size})(list(texts)))
+        return _by_pipeline(handle, task, texts, batch_size)
     if handle.tokenizer is None:
         raise UnsupportedError("predict needs a tokenizer: adapt(model, tokenizer=…)")
     if not texts:
         return []
-    if batch_size < 1:
-        raise UnsupportedError(f"batch_size must be at least 1, found {batch_size}")
     program = handle.engine.routing.program(False)
     if program.rows is not None and len(program.rows) != len(texts):
         raise ExpressionError(f"rows= names {len(program.rows)} rows, found {len(texts)} texts")
@@ -58,6 +58,14 @@ def predict(handle: Adapted, texts: Sequence[str], batch_size: int) -> list[Any]
             return _classify(handle, program, texts, batch_size)
     finally:
         handle.model.train(was_training)
+
+
+def _by_pipeline(handle: Adapted, task: str, texts: Sequence[str], batch_size: int) -> list[Any]:
+    try:
+        return list(pipeline(handle, None, {"batch_size": batch_size})(list(texts)))
+    except (KeyError, ValueError, ImportError) as error:
+        cause = str(error).strip().partition("\n")[0]
+        raise UnsupportedError(f"transformers' pipeline for '{task}' can't answer these texts", cause=cause) from error
 
 
 def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_size: int) -> list[Prediction]:

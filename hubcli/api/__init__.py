@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
     from hubcli.api.indexes import index_add, index_build, index_check, index_list, index_remove, index_update
-    from hubcli.api.models import adapt, load_adapter, run
+    from hubcli.api.models import adapt, load_adapter
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
+    from hubcli.api.predictions import run
     from hubcli.api.project import lock, sync
     from hubcli.api.upkeep import cache_dir, cache_prune, cache_size, doctor
 
@@ -19,7 +20,8 @@ _MODULES = {
     "adapters": ("install", "uninstall", "list", "upgrade", "verify", "resolve"),
     "catalogue": ("info", "search", "outdated"),
     "project": ("lock", "sync"),
-    "models": ("load_adapter", "adapt", "run"),
+    "models": ("load_adapter", "adapt"),
+    "predictions": ("run",),
     "indexes": ("index_list", "index_add", "index_remove", "index_update", "index_check", "index_build"),
     "plugin_checks": ("plugins_list", "plugins_info", "plugins_doctor"),
     "upkeep": ("cache_dir", "cache_size", "cache_prune", "doctor"),

@@ -1,15 +1,15 @@
-"""load_adapter, adapt, run: adapters on models. The tensor side is imported when one of these is called."""
+"""load_adapter, adapt: adapters on models. The tensor side is imported when one of these is called."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.workspace import Warn, Workspace
+from hubcli.api.workspace import Workspace
 from hubcli.composition import Expr, leaves, parse
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
 from hubcli.manifest import BaseModel, Head, Installed
@@ -18,8 +18,6 @@ from hubcli.refs import parse_ref
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
-
-Json = dict[str, Any]
 
 
 def adapt(model: Any, *, tokenizer: Any = None, offline: bool | None = None, token: str | None = None) -> Adapted:
@@ -87,7 +85,7 @@ def load_adapter(
     if model is not None:
         _check_model(model)
         _refuse_with_model(dtype=dtype, device=device, revision=revision)
-    workspace = Workspace(offline=offline, token=token, warn=_python_warning)
+    workspace = Workspace(offline=offline, token=token, warn=python_warning)
     found = {ref: _found(workspace, ref) for ref in names}
     adapted = _on_base(workspace, found, dtype, device, revision) if model is None else adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
@@ -113,45 +111,6 @@ def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
         else:
             adapted.detach()
         raise
-
-
-def run(
-    expr: str | Expr,
-    texts: Sequence[str],
-    *,
-    batch_size: int = 32,
-    device: str | None = None,
-    allow_base_mismatch: bool = False,
-    offline: bool | None = None,
-    token: str | None = None,
-    warn: Warn | None = None,
-    note: Callable[[str], None] | None = None,
-) -> Json:
-    """Predict with an adapter or a composition (schemas/cli/run): one row a text, in order.
-
-    Raises:
-        UsageError: no text.
-        HubcliError: as `load_adapter` and `Adapted.predict`.
-    """
-    if not texts:
-        raise UsageError("no text to run on")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        adapted = load_adapter(
-            expr, device=device, offline=offline, token=token, allow_base_mismatch=allow_base_mismatch
-        )
-        rows = adapted.predict(list(texts), batch_size=batch_size)
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
-        (warn or _python_warning)(message)
-    for info in adapted.adapters.values():
-        for text in info.notes:
-            if note:
-                note(f"{info.name}: {text}")
-    return {"predictions": [_row(row) for row in rows]}
-
-
-def _row(prediction: Any) -> Json:
-    return dataclasses.asdict(prediction) if dataclasses.is_dataclass(prediction) else dict(prediction)  # type: ignore[arg-type]
 
 
 def _expression(given: str | Expr) -> Expr:
@@ -295,7 +254,8 @@ def _refuse_with_model(**options: Any) -> None:
             raise UsageError(f"{key}= is for a base that hubcli loads; set it on your own model", hint=f"{key}=None")
 
 
-def _python_warning(text: str) -> None:
+def python_warning(text: str) -> None:
+    """What Python is told of in place of a `warn`."""
     from hubcli.method import HubcliWarning
 
     warnings.warn(text, HubcliWarning, stacklevel=4)

@@ -15,14 +15,25 @@ from hubcli.errors import (
     UsageError,
 )
 from hubcli.hub.hf import file_url
-from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, as_list, base_of, head_of, method_of, parse, trains_tokens
+from hubcli.hub.peft_config import (
+    CONFIG,
+    MAX_BYTES,
+    TASKS,
+    as_list,
+    base_of,
+    head_of,
+    method_of,
+    parse,
+    trained_modules,
+    trains_tokens,
+)
 from hubcli.hub.sources import MemorySource, switch
 from hubcli.hub.transport import COMMIT, HubHttp
 from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, HubLocation, Json, Release, Resolved
 from hubcli.refs import Ref
 
-WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
+WEIGHTS, CARD, MODEL_CONFIG = "adapter_model.safetensors", "README.md", "config.json"
 MAX_INFO = 8 << 20
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _LICENSE = re.compile(r"LICEN[CS]E(?:\.(?:txt|md))?\Z", re.IGNORECASE)
@@ -124,13 +135,15 @@ def _files(info: Json, ref: Ref) -> dict[str, FileSpec]:
         sha256 = lfs.get("sha256") if isinstance(lfs, dict) else ""
         if sha256 and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
             raise EntryError(f"hf:{ref.name}: {path!a}: expected a sha256, found {ascii(sha256)[:80]}")
-        if path in (CONFIG, WEIGHTS, CARD, *_TOKENIZER) or _LICENSE.match(path) or path.lower().endswith(_PICKLES):
+        known = path in (CONFIG, MODEL_CONFIG, WEIGHTS, CARD, *_TOKENIZER)
+        if known or _LICENSE.match(path) or path.lower().endswith(_PICKLES):
             found[path] = FileSpec(str(safe_path(path)), size, sha256 or "", _role(path))
     return found
 
 
 def _role(path: str) -> str:
-    roles = {CONFIG: "config", WEIGHTS: "weights", CARD: "card", **dict.fromkeys(_TOKENIZER, "tokenizer")}
+    roles = {WEIGHTS: "weights", CARD: "card", **dict.fromkeys((CONFIG, MODEL_CONFIG), "config")}
+    roles |= dict.fromkeys(_TOKENIZER, "tokenizer")
     return roles.get(path, "license" if _LICENSE.match(path) else "weights")
 
 
@@ -155,7 +168,9 @@ def _config(http: HubHttp, ref: Ref, commit: str, files: dict[str, FileSpec]) ->
 
 
 def _wanted(files: dict[str, FileSpec], config: Json, ref: Ref) -> list[FileSpec]:
-    """The files to install: weights, config, card, licence; a tokenizer only where the adapter trained token embeddings."""
+    """The files to install: weights, config, card, licence; a tokenizer only where the adapter trained token embeddings, the
+    model's config only where it trained a head, whose labels stand there.
+    """
     if WEIGHTS not in files:
         pickles = sorted(path for path in files if path.lower().endswith(_PICKLES))
         if pickles:
@@ -165,6 +180,8 @@ def _wanted(files: dict[str, FileSpec], config: Json, ref: Ref) -> list[FileSpec
             )
         raise NotFoundError(f"hf:{ref.name} has no {WEIGHTS}")
     wanted = [CONFIG, WEIGHTS, CARD, *(_TOKENIZER if trains_tokens(config) else ())]
+    if trained_modules(config) and MODEL_CONFIG in files and files[MODEL_CONFIG].size <= MAX_BYTES:
+        wanted.append(MODEL_CONFIG)
     return [spec for path, spec in files.items() if path in wanted or _LICENSE.match(path)]
 
 

@@ -75,7 +75,7 @@ def test_the_persons_own_model(way: str, installed: Path, oracle: Oracle) -> Non
 
 COMPOSED: dict[str, tuple[Any, tuple[float, float], tuple[float, float]]] = {
     "average": (lambda a, b: Average(a, b, weights=[0.7, 0.3]), (0.7, 0.3), (0.7, 0.3)),
-    "stack": (lambda a, b: Stack(a, b), (1, 1), (0, 1)),
+    "stack": (Stack, (1, 1), (0, 1)),
     "stack, the other way": (lambda a, b: Stack(b, a), (1, 1), (1, 0)),
     "nested": (lambda a, b: Stack(a, Average(a, b)), (1.5, 0.5), (0.5, 0.5)),
 }
