@@ -18,7 +18,8 @@ SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-2, 70000)
-    | st.floats(-2, 2)
+    # to JSON Schema 1.0 is an integer too: the quick form leaves such a number to jsonschema
+    | st.floats(-2, 2).filter(lambda number: not number.is_integer())
     | st.sampled_from(["", "none", "LORA", "a", "x" * 1001])
 )
 VALUES = (
