@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hubcli.manifest import Installed
 from hubcli.versions import Range
@@ -28,4 +29,10 @@ def _hub(found: Sequence[Installed], spec: str) -> Installed | None:
         return item.record.requested.partition("@")[2] or "main"
 
     fits = [i for i in found if not spec or asked(i) == spec or (len(spec) >= 7 and i.record.version.startswith(spec))]
-    return max(fits, key=lambda i: (i.record.release.published, i.record.version), default=None)
+    return max(fits, key=lambda i: (i.record.release.published, _since(i), i.record.version), default=None)
+
+
+def _since(item: Installed) -> int:
+    """When it was installed, in nanoseconds: commits of one second are told apart by it."""
+    folder = Path(item.path)
+    return folder.stat().st_mtime_ns if folder.is_dir() else 0

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from hubcli import load_adapter
+from hubcli import api, load_adapter
 from tests.api.hub_repos import adapter_folder, at_hub, base_folder, off_line
 from tests.support.cli import hubcli
 from tests.support.hub_server import LiveHub, allow_loopback, client_environment
