@@ -136,8 +136,11 @@ def _same_id(one: str, other: str) -> bool:
     return one.rpartition("/")[2] == other.rpartition("/")[2]
 
 
-def find_base(base: BaseModel, *, offline: bool = False, token: str | None = None) -> str:
+def find_base(base: BaseModel, *, offline: bool | str = False, token: str | None = None) -> str:
     """Where the base is: a folder that a plugin has verified, or a local folder, or its hub id if it can be had from there.
+
+    Args:
+        offline: the network is off: the name of the switch, or True for `--offline`; the environment's switches count too.
 
     Raises:
         BaseNotFoundError: what was tried, and what to do.
@@ -149,15 +152,16 @@ def find_base(base: BaseModel, *, offline: bool = False, token: str | None = Non
     folder = plugins().find_base_model(base.id, base.revision)
     if folder is not None:
         return str(folder)
+    _check_id(base)
     tried += [str(failure) for failure in plugins().failures if failure.plugin.startswith("base-")] or ["base plugins"]
     if _cached(base):
         return base.id
     tried.append("the Hugging Face cache")
-    switch = "--offline" if offline else offline_switch()
+    switch = ("--offline" if offline is True else offline) or offline_switch()
     if switch:
         raise OfflineError(
             f"the base {base.id} is not on this machine (tried {'; '.join(tried)}), and {switch} turns the network off",
-            hint=f"unset {switch}, or run once with the network, or pass your own model",
+            hint=f"run once without {switch}, or pass your own model",
         )
     if not _on_hub(base, token):
         tried.append("the hub")
@@ -166,6 +170,19 @@ def find_base(base: BaseModel, *, offline: bool = False, token: str | None = Non
             hint="pass your own model, or a token if the base is private",
         )
     return base.id
+
+
+def _check_id(base: BaseModel) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(base.id)
+    except HFValidationError:
+        raise BaseNotFoundError(
+            f"the base {base.id} was not found: it is no folder on this machine, and no hub can have a model of this name",
+            hint="pass your own model",
+        ) from None
 
 
 def _cached(base: BaseModel) -> bool:
@@ -190,7 +207,7 @@ def load_base(
     *,
     dtype: Any = None,
     device: Any = None,
-    offline: bool = False,
+    offline: bool | str = False,
     token: str | None = None,
 ) -> tuple[Any, Any, Identity]:
     """Load a base for a task, with a head of the right size, in eval mode.
@@ -214,7 +231,7 @@ def load_base(
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")
     own = _identity_of(base, where)
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": offline, "token": token}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": bool(offline), "token": token}
     if not Path(where).is_dir():
         options["revision"] = base.revision
     head: dict[str, Any] = {}

@@ -161,7 +161,7 @@ def _on_base(
     task = _task(found)
     labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
     model, tokenizer, identity = load_base(
-        base, task, labels, dtype=dtype, device=device, offline=bool(workspace.offline), token=workspace.token
+        base, task, labels, dtype=dtype, device=device, offline=workspace.offline or False, token=workspace.token
     )
     return handle_of(model, tokenizer=tokenizer, base=identity)
 
@@ -171,7 +171,7 @@ def _at_revision(base: BaseModel, revision: str, workspace: Workspace) -> BaseMo
     from hubcli.bases import find_base
 
     base = dataclasses.replace(base, revision=revision, weights_sha256=None)
-    where = find_base(base, offline=bool(workspace.offline), token=workspace.token)
+    where = find_base(base, offline=workspace.offline or False, token=workspace.token)
     if Path(where).is_dir():
         raise UnsupportedError(
             f"revision='{revision}': the base is the folder {where}, which has one", hint="revision=None"
