@@ -83,7 +83,7 @@ def _save(refs: Sequence[str], document: Json, dry_run: bool) -> None:
     save(refs, document, dry_run=dry_run)
 
 
-def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False) -> Json:
+def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False, warn: Warn | None = None) -> Json:
     """Remove every installed version that the refs allow (schemas/cli/uninstall). Content stays until `cache prune`.
 
     Raises:
@@ -93,12 +93,13 @@ def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False) -> Json:
     """
     if not refs:
         raise UsageError("uninstall needs at least one ref")
-    workspace = Workspace()
+    workspace = Workspace(warn=warn)
     rows = []
     for item in workspace.matching(refs, broken=True):
         name, version = workspace.identity(item)
-        with workspace.store.lock(name, no_wait=no_wait, warn=workspace.warn):
-            workspace.store.remove(item, dry_run=dry_run)
+        if not dry_run:
+            with workspace.store.lock(name, no_wait=no_wait, warn=workspace.warn):
+                workspace.store.remove(item)
         rows.append({"name": name, "version": version, "path": item.path})
     return {"removed": rows}
 
@@ -131,8 +132,8 @@ def upgrade(
     bar = for_terminal() if progress else Silent()
     for item in workspace.newest_installed(refs):
         with report.attempt(item.record.name):
-            latest = workspace.latest(item)
-            if latest.version != item.record.version:
+            latest = workspace.newer(item)
+            if latest is not None:
                 report.add(workspace.install(latest, bar, dry_run=dry_run, no_wait=no_wait))
     return report.document
 

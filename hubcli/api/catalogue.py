@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hubcli.api.workspace import Warn, Workspace
-from hubcli.errors import HubcliError, NotFoundError, UsageError
+from hubcli.errors import HubcliError, UsageError
 from hubcli.manifest import Entry, Release
 from hubcli.refs import Ref, parse_ref
 
@@ -57,7 +57,7 @@ def info(ref: str, *, offline: bool | None = None, token: str | None = None) -> 
     installed = [item.record for item in workspace.store.versions(parsed.store_name)]
     try:
         found = _of_index(workspace, parsed) if parsed.kind == "index" else _of_hub(workspace, parsed)
-    except (NotFoundError, HubcliError) as error:
+    except HubcliError as error:
         kept = workspace.store.find(parsed.store_name, parsed.spec)
         if kept is None:
             raise
@@ -84,8 +84,9 @@ def _versions(entry: Entry, in_order: Any) -> list[str]:
 
 def _of_hub(workspace: Workspace, ref: Ref) -> Json:
     resolved = workspace.resolve(ref)
-    name, release = resolved.name, resolved.release
-    return _document(name, resolved.kind, resolved.description, release, "hf", [resolved.version])
+    document = _document(resolved.name, resolved.kind, resolved.description, resolved.release, "hf", [resolved.version])
+    document["warnings"].extend(resolved.warnings)
+    return document
 
 
 def _document(name: str, kind: str, description: str, release: Release, index: str, versions: list[str]) -> Json:
@@ -113,11 +114,11 @@ def outdated(*refs: str, offline: bool | None = None, token: str | None = None) 
     for item in workspace.newest_installed(refs):
         record = item.record
         try:
-            latest = workspace.latest(item)
+            latest = workspace.newer(item)
         except HubcliError as error:
             unchecked.append({"name": record.name, "reason": error.message})
             continue
-        if latest.version != record.version:
+        if latest is not None:
             row = {"name": record.name, "installed": record.version, "latest": latest.version, "index": latest.index}
             rows.append(row)
     return {"outdated": rows, "unchecked": unchecked}

@@ -35,16 +35,19 @@ def lock(
     and writes nothing.
 
     Raises:
+        UsageError: `check` together with `upgrade`.
         NotFoundError: no `adapters.toml`, or something it asks for does not exist.
         LockError: `check`, and the lock is missing or stale.
     """
+    if check and upgrade:
+        raise UsageError("lock: check= compares and upgrade= changes: give one of them")
     wanted = load_project(Path(project))
     if check:
         kept = _checked(wanted)
         return _document(wanted, [(a.name, a.version) for a in kept.adapters], changed=False)
     workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True, project=wanted.file)
     old = {} if upgrade else _still_locked(wanted)
-    resolved = [old.get(name) or _pinned(workspace, ref) for name, ref in wanted.wants.items()]
+    resolved = [old.get(name) or _pinned(workspace, ref, dry_run=dry_run) for name, ref in wanted.wants.items()]
     text = lockfile.make_lock(wanted, resolved, workspace.config.indexes)
     file = wanted.lock_file
     changed = not file.is_file() or file.read_bytes() != text.encode()
@@ -133,14 +136,14 @@ def _still_locked(project: Project) -> dict[str, Resolved]:
     return {r.name: r for r in resolved if r.name in project.wants and str(project.wants[r.name]) == r.requested}
 
 
-def _pinned(workspace: Workspace, ref: Ref) -> Resolved:
-    """A release with every hash known: a hub repository's small files are hashed by installing it."""
+def _pinned(workspace: Workspace, ref: Ref, *, dry_run: bool) -> Resolved:
+    """A release with every hash known: a hub repository's small files are hashed by installing it (not in a dry run)."""
     import dataclasses
 
     resolved = workspace.resolve(ref)
     if all(file.sha256 for file in resolved.release.files):
         return resolved
-    installed = workspace.install(resolved, Silent())
+    installed = workspace.install(resolved, Silent(), dry_run=dry_run)
     return dataclasses.replace(resolved, release=installed.record.release)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hubcli.api.workspace import Workspace
+from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import HubcliError
 
 Json = dict[str, Any]
@@ -27,14 +27,14 @@ def cache_size() -> Json:
     return {"path": str(store.path), "bytes": total, "blobs": blobs, "unused_bytes": unused}
 
 
-def cache_prune(*, dry_run: bool = False, no_wait: bool = False) -> Json:
+def cache_prune(*, dry_run: bool = False, no_wait: bool = False, warn: Warn | None = None) -> Json:
     """Remove blobs that no installed adapter uses, and what dead processes left behind (schemas/cli/cache-prune).
 
     Raises:
         HubcliError: a record can't be read, so nobody knows what it uses; nothing is removed.
         BusyError: another process prunes.
     """
-    pruned = Workspace().store.prune(dry_run=dry_run, no_wait=no_wait)
+    pruned = Workspace().store.prune(dry_run=dry_run, no_wait=no_wait, warn=warn)
     return {"removed": [*pruned.blobs, *pruned.leftovers], "bytes": pruned.freed}
 
 
@@ -71,12 +71,10 @@ def _indexes(workspace: Workspace) -> list[Json]:
         name = f"index {catalog.name}"
         try:
             faults = catalog.faults()
-            hint = (
-                f"{len(faults)} faults in its entries; the first: {faults[0][0]}.json: {faults[0][1]}"
-                if faults
-                else None
-            )
-            rows.append(_check(name, hint, f"snapshot {catalog.snapshot_sha256[:12]}"))
+            problem = None
+            if faults:
+                problem = f"{len(faults)} faults in its entries; the first: {faults[0][0]}.json: {faults[0][1]}"
+            rows.append(_check(name, problem, f"snapshot {catalog.snapshot_sha256[:12]}"))
         except HubcliError as error:
             rows.append(_check(name, error.message))
     return rows

@@ -144,6 +144,18 @@ class Workspace:
             return self.resolve(parse_ref(record.requested))
         return self.resolve(Ref("index", record.name, index=record.index))
 
+    def newer(self, item: Installed) -> Resolved | None:
+        """What `latest` offers, where it is newer: of an index a higher version, of a hub repository another commit.
+
+        Raises:
+            NotFoundError, NetworkError, EntryError, YankedError: as `latest`.
+        """
+        from hubcli.versions import newest
+
+        latest, installed = self.latest(item), item.record.version
+        best = latest.version if latest.index == "hf" else newest([installed, latest.version])
+        return latest if best != installed else None
+
     def install(
         self,
         resolved: Resolved,

@@ -74,7 +74,7 @@ def install(out: Output, refs: tuple[str, ...], **options: Any) -> int:
 @NO_WAIT
 def uninstall(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any) -> None:
     """Remove adapters from the store: all installed versions that the ref allows."""
-    report = api.uninstall(*refs, dry_run=dry_run, **options)
+    report = api.uninstall(*refs, dry_run=dry_run, warn=out.warn, **options)
     verb = "would remove" if dry_run else "removed"
     out.data(report, [f"{verb} {r['name']} {r['version']}" for r in report["removed"]])
 

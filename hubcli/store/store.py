@@ -110,7 +110,7 @@ class Store(Contents):
             on_bytes(spec.size)
         return linked
 
-    def remove(self, installed: Installed | Broken, *, dry_run: bool = False) -> None:
+    def remove(self, installed: Installed | Broken) -> None:
         """Take an adapter away: it disappears by one rename. Its content stays among the blobs until `prune`.
 
         Raises:
@@ -121,9 +121,8 @@ class Store(Contents):
         check_plain_folders(self.path, folder.parent)
         if not folder.is_symlink() and not folder.is_dir():
             raise NotFoundError(f"{folder.parent.parent.name}/{folder.parent.name} {folder.name} is not installed")
-        if not dry_run:
-            with disk_errors(folder):
-                self._set_aside(folder)
+        with disk_errors(folder):
+            self._set_aside(folder)
 
     def _set_aside(self, folder: Path) -> None:
         """Rename a folder away, then delete it; the empty folders above it go too."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hubcli.paths import bundled
+from hubcli.store import Store
 from tests.support.adapters import IndexFolder, lora_files, release
 from tests.support.cli import hubcli
 
@@ -79,6 +81,27 @@ def test_outdated_and_upgrade(index: IndexFolder) -> None:
     assert [i["version"] for i in hubcli("upgrade", "--json").document["installed"]] == ["1.1.0"]
     assert hubcli("outdated").out == "everything is up to date\n"
     assert hubcli("upgrade").out == "everything is up to date\n"
+
+
+def test_what_an_index_offers_is_news_only_where_it_is_newer(index: IndexFolder) -> None:
+    hubcli("install", "acme/one@2.0.0-rc.1")
+    assert hubcli("outdated", "--json").document["outdated"] == []
+    assert hubcli("upgrade", "--json").document["installed"] == []
+    assert [a["version"] for a in hubcli("list", "--json").document["adapters"]] == ["2.0.0-rc.1"]
+
+
+def test_uninstall_says_what_it_waits_for_and_a_dry_run_of_it_writes_nothing(
+    index: IndexFolder, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hubcli("install", "acme/one")
+    shutil.rmtree(home / "store/v1/locks")
+    assert hubcli("uninstall", "acme/one", "--dry-run").out == "would remove acme/one 1.1.0\n"
+    assert not (home / "store/v1/locks").exists()
+    monkeypatch.setenv("HUBCLI_LOCK_TIMEOUT", "0.05")
+    with Store(home).lock("acme/one"):
+        answer = hubcli("uninstall", "acme/one")
+    assert answer.code == 8
+    assert "waiting for adapter acme/one" in answer.err
 
 
 def test_a_dry_run_leaves_nothing(index: IndexFolder, home: Path) -> None:

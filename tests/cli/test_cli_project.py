@@ -45,6 +45,12 @@ def test_lock_keeps_what_is_locked_until_told_to_upgrade(index: IndexFolder, pro
     assert [a["version"] for a in hubcli("lock", "--upgrade", "--json", cwd=project).document["adapters"]] == ["1.2.0"]
 
 
+def test_check_and_upgrade_are_two_wishes(index: IndexFolder, project: Path) -> None:
+    hubcli("lock", cwd=project)
+    answer = hubcli("lock", "--check", "--upgrade", "--json", cwd=project)
+    assert (answer.code, answer.document["error"]["id"]) == (2, "E_USAGE")
+
+
 def test_sync_installs_what_is_locked(index: IndexFolder, project: Path) -> None:
     hubcli("lock", cwd=project)
     document = hubcli("sync", "--json", cwd=project).document

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hubcli.store import Store
 from tests.support.adapters import IndexFolder
 from tests.support.cli import hubcli
 
@@ -21,6 +22,14 @@ def test_cache_prune_never_removes_what_is_used(index: IndexFolder, monkeypatch:
     assert hubcli("cache", "prune", "--json").document["removed"] == planned["removed"]
     assert hubcli("verify").code == 0
     assert hubcli("install", "acme/one@1.0.0").code == 0, "what was pruned can be had again"
+
+
+def test_cache_prune_says_what_it_waits_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBCLI_LOCK_TIMEOUT", "0.05")
+    with Store(home).lock("store"):
+        answer = hubcli("cache", "prune")
+    assert answer.code == 8
+    assert "waiting for the store" in answer.err
 
 
 def test_cache_dir_is_where_the_store_is(index: IndexFolder) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from hubcli import api
 from hubcli.errors import HubcliError
 from hubcli.hub.resolve import resolve_hub
 from hubcli.hub.sources import Sources
 from hubcli.installer import install_resolved
+from hubcli.lockfile import read_lock
 from hubcli.refs import parse_ref
 from hubcli.store import Store
 from tests.store.faulty import COMMIT
@@ -128,6 +130,22 @@ def test_repositories_that_are_refused(
         resolve_hub(parse_ref("hf:acme/demo"), endpoint=live.url)
     assert caught.value.id == id and names in caught.value.message
     assert not [p for p in live.seen(within="/resolve/") if "adapter_config.json" not in p]
+
+
+def test_a_dry_run_of_lock_installs_nothing_and_lock_pins_every_hash(
+    live: LiveHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = live.import_folder("acme/demo", repo(tmp_path / "src", FILES))
+    monkeypatch.setenv("HF_ENDPOINT", live.url)
+    (tmp_path / "adapters.toml").write_text('[adapters]\n"hf:acme/demo" = "main"\n')
+    planned = api.lock(tmp_path, dry_run=True)
+    assert (planned["changed"], planned["adapters"]) == (True, [{"name": "hf:acme/demo", "version": commit}])
+    assert api.list()["adapters"] == []
+    assert not (tmp_path / "adapters.lock").exists()
+    api.lock(tmp_path)
+    (pinned,) = read_lock(tmp_path).adapters
+    assert {f.path: f.sha256 for f in pinned.release.files} == {path: sha(data) for path, data in FILES.items()}
+    assert api.lock(tmp_path, upgrade=True, dry_run=True)["changed"] is False
 
 
 @pytest.mark.parametrize("ref", ["hf:acme/nosuch", "hf:acme/demo@nosuch"])
