@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, NoReturn, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from hubcli._version import __version__
 from hubcli.config import is_loopback, origin_of
@@ -91,7 +91,7 @@ class Response:
     def _stated(self) -> int | None:
         """The length that the server says, refused at once where it is over the limit."""
         text = self.headers.get("content-length", "")
-        if self.status == 304 or not text.isdigit() or len(text) > 18:
+        if self.status == 304 or not text.isdecimal() or len(text) > 18:
             return None
         if int(text) > self.max_bytes:
             raise self._wrong_size(f"at most {self.max_bytes} bytes", text)
@@ -116,8 +116,10 @@ class Response:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Leaves redirects to `Http`, which decides what may go along."""
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def http_error_302(self, *_: Any) -> None:
+        """Neither followed nor looked at: the base class stumbles over a Location that is no URL."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
 
 
 class Http:
@@ -161,7 +163,7 @@ class Http:
         if self.offline:
             message = f"{_shown(url)} is not on this machine, and the network is off"
             raise OfflineError(message, hint=f"unset {self.offline} to go online")
-        own = origin_of(url)
+        own, url = origin_of(url), _escaped(url)
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._patiently(url, dict(headers or {}) if origin_of(url) == own else {})
             if answer.status not in (301, 302, 303, 307, 308):
@@ -212,10 +214,22 @@ def _shown(url: str) -> str:
     return ascii(url.partition("?")[0].partition("#")[0])[1:-1]
 
 
+def _escaped(url: str, encoding: str = "utf-8") -> str:
+    """A URL as it is sent: characters that none may have are escaped in path and query; what is escaped stays so."""
+    parts = urlsplit(url)
+    path, query = (
+        quote(part, safe="%/:?[]@!$&'()*+,;=~", encoding=encoding, errors="replace")
+        for part in (parts.path, parts.query)
+    )
+    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+
+
 def _next(url: str, location: str | None) -> str:
-    target = urljoin(url, location or "")
     try:
+        target = _escaped(urljoin(url, location or ""), "latin-1")  # as headers are read
         origin_of(target)
+    except ValueError as error:
+        raise NetworkError(f"{_shown(url)} redirects to no http(s) URL", cause=ascii(str(error))[1:-1]) from None
     except UsageError as error:
         raise NetworkError(f"{_shown(url)} redirects to no http(s) URL", cause=error.message) from None
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":

@@ -146,7 +146,8 @@ def read_lock(path: Path) -> Lock:
         raise LockError(f"{file} does not exist", hint="write it: hubcli lock")
     document = toml_file.read(file, LockError, "E_LOCK", limit=LIMIT)
     version = str(document.get("lock-version", ""))
-    if version.partition(".")[0].isdigit() and int(version.partition(".")[0]) > int(LOCK_VERSION.partition(".")[0]):
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) > int(LOCK_VERSION.partition(".")[0]):
         by = f" (it was written by {document.get('created-by', 'a newer hubcli')!s:.60})"
         raise LockError(f"{file}: lock-version {version}, this hubcli reads {LOCK_VERSION}{by}", hint="upgrade hubcli")
     faults = schema.check(document, "lock")

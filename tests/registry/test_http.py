@@ -13,6 +13,7 @@ import pytest
 
 from hubcli.errors import HubcliError, NetworkError
 from hubcli.http import MAX_WAIT, Http, Response
+from tests.support.hostile_server import Hostile, Request, Send, reply
 from tests.support.static_server import Fault, StaticServer, serve
 
 BODY = b'{"a": 1}' * 100
@@ -52,6 +53,27 @@ def test_get_and_revalidate(server: StaticServer) -> None:
     with Client().get(server.url + "a.json", {"If-None-Match": etag}, max_bytes=10_000) as response:
         assert response.status == 304 and response.read() == b""
     assert [request.status for request in server.requests] == [200, 304]
+
+
+HEADERS_THAT_ARE_NONE = {
+    "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\nabc",
+    "a place beyond ASCII": b"HTTP/1.1 302 Found\r\nLocation: /caf\xc3\xa9 1\r\nContent-Length: 0\r\n\r\n",
+    "a place that is no URL": b"HTTP/1.1 302 Found\r\nLocation: http://[x\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", HEADERS_THAT_ARE_NONE)
+def test_row_55_headers_that_are_none_end_in_bytes_or_in_an_error_of_ours(case: str) -> None:
+    def answer(request: Request, send: Send) -> None:
+        send(HEADERS_THAT_ARE_NONE[case] if request.path == "/a" else reply(200, request.path.encode()))
+
+    with Hostile(answer) as hostile:
+        if case == "a place that is no URL":
+            assert "redirects to no http(s) URL" in refusal(Client(), hostile.url + "/a").message
+        else:
+            expected = b"abc" if "length" in case else b"/caf%C3%A9%201"
+            assert fetch(Client(), hostile.url + "/a") == expected
+        assert fetch(Client(), hostile.url + "/caf\u00e9/%41?x=%2f") == b"/caf%C3%A9/%41?x=%2f"
 
 
 @pytest.mark.parametrize("etag", ["x" * 9, '"../../x\t"', '"' + "x" * 300 + '"', ""])
