@@ -67,6 +67,10 @@ class Loaded:
     index_sources: dict[str, str] = field(default_factory=dict)
 
 
+def _same(answer: Any) -> Any:
+    return answer
+
+
 class Plugins:
     """All plugins of one environment. `found` maps names to declarations; `failures` collects what can't be used."""
 
@@ -179,8 +183,11 @@ class Plugins:
                 f"the class of method '{name}' ({info.load}) can't be loaded", cause=failure.cause, hint=failure.hint
             ) from error
 
-    def call(self, kind: str, hook: str, **arguments: Any) -> Iterator[Any]:
-        """Call a hook on each enabled plugin of a kind, one by one; yields what is not None, records what raises."""
+    def call(self, kind: str, hook: str, read: Callable[[Any], Any] = _same, **arguments: Any) -> Iterator[Any]:
+        """Call a hook on each enabled plugin of a kind, one by one; yields what is not None, records what raises.
+
+        `read` makes of an answer what is yielded; an answer that it can't read counts as the plugin's error.
+        """
         for plugin in self.of_kind(kind):
             loaded = self.load(plugin.name)
             implementation = getattr(loaded.module, hook, None) if loaded else None
@@ -189,6 +196,7 @@ class Plugins:
             try:
                 with quiet_stdout():
                     answer = _call(implementation, arguments)
+                    answer = None if answer is None else read(answer)
             except (Exception, SystemExit) as error:
                 self._fail(plugin, hook, one_line(error))
                 continue
@@ -197,9 +205,8 @@ class Plugins:
 
     def find_base_model(self, model_id: str, revision: str | None) -> Path | None:
         """The folder of a base model that a plugin knows and has verified, or None."""
-        for answer in self.call("base", "hubcli_find_base_model", model_id=model_id, revision=revision):
-            return Path(answer)
-        return None
+        arguments = {"model_id": model_id, "revision": revision}
+        return next(self.call("base", "hubcli_find_base_model", Path, **arguments), None)
 
 
 def one_line(error: BaseException) -> str:
@@ -255,6 +262,8 @@ def _register(plugin: Found, module: ModuleType) -> Loaded:
     ) -> None:
         if name in loaded.methods:
             raise PluginError(f"method '{name}' is registered twice")
+        if not isinstance(config_schema, dict) or not isinstance(claims or {}, dict):
+            raise PluginError(f"method '{name}': expected config_schema and claims as dicts")
         loaded.methods[name] = MethodInfo(name, config_schema, load, plugin, check, claims or {})
 
     def collect(into: dict[str, str]) -> Callable[..., None]:

@@ -14,10 +14,10 @@ Check = Callable[[Any], bool]
 
 
 def compiled(schema: Mapping[str, Any]) -> Check | None:
-    """The schema as a function, or None where it uses a keyword that has no compiled form."""
+    """The schema as a function, or None where it refers to itself or uses a keyword that has no compiled form."""
     try:
         return _compile(schema, schema.get("$defs", {}), {})
-    except KeyError:
+    except (KeyError, RecursionError):
         return None
 
 

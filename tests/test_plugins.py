@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hubcli.api import plugins_doctor
 from hubcli.errors import MethodNotFoundError, PluginError
 from hubcli.plugins import Plugins
 
@@ -32,6 +33,7 @@ BROKEN = {
     ),
     "other name": (GOOD.replace('"NAME"', '"other"'), "register", "registers ['other'], not"),
     "raises": (GOOD + "    raise ValueError('boom')\n", "register", "boom"),
+    "no schema": (GOOD.replace('{"type": "object"}', "None"), "register", "expected config_schema"),
     "registers twice": (GOOD + "    register('NAME', {}, load='a:b')\n", "register", "registered twice"),
 }
 
@@ -93,6 +95,16 @@ def test_first_party_wins_a_name_and_the_other_is_reported(tmp_path: Path) -> No
     assert "hubcli already provides 'lora'" in plugins.failures[0].cause
 
 
+def test_doctor_reads_a_plugin_that_writes_bytes_and_waits_for_input(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = "import sys; sys.__stdout__.buffer.write(bytes([255, 10])); sys.stdin.read()\n"
+    make_plugin(site, "noisy", noise + GOOD, "noisy-plugin")
+    monkeypatch.setattr("hubcli.api.plugin_checks.plugins", lambda: Plugins([str(site)]))
+    (row,) = plugins_doctor("noisy", timeout=30)["plugins"]
+    assert row["ok"], row
+
+
 def test_disabled_is_not_imported(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_plugin(site, "loud", "raise SystemExit(3)")
     monkeypatch.setenv("HUBCLI_DISABLE_PLUGINS", "loud")
@@ -113,11 +125,14 @@ def test_a_hook_that_raises_or_prints_stays_inside(site: Path, capsys: pytest.Ca
         "from hubcli.hookspecs import hookimpl\nHUBCLI_API = 1\n@hookimpl\ndef hubcli_find_base_model(model_id):\n    "
     )
     make_plugin(site, "base-a", code + "raise RuntimeError('boom')", "a")
+    make_plugin(site, "base-aa", code + "return True", "aa")
     make_plugin(site, "base-b", code + "print('noise'); return '/x/' + model_id", "b")
     plugins = Plugins([str(site)])
     assert plugins.find_base_model("m", None) == Path("/x/m")
     assert capsys.readouterr().out == "", "what a plugin prints does not reach stdout"
-    assert "RuntimeError: boom" in plugins.failures[0].cause
+    boom, no_path = plugins.failures
+    assert "RuntimeError: boom" in boom.cause
+    assert "TypeError" in no_path.cause
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["list"], ["verify"], ["search", "sentiment"]])

@@ -39,7 +39,7 @@ def plugins_list() -> dict[str, Any]:
 
 
 def plugins_info(name: str) -> dict[str, Any]:
-    """One plugin, loaded (schemas/cli/plugins-info).
+    """One plugin; a method's is loaded (schemas/cli/plugins-info).
 
     Raises:
         NotFoundError: no such plugin; names close ones.
@@ -88,7 +88,9 @@ def _try(plugin: Found, timeout: float) -> Failure | None:
     preamble = f"import sys; sys.path[:] = {sys.path!r}\n"
     command = [sys.executable, "-c", preamble + _CHILD, plugin.name, plugin.kind]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", timeout=timeout, check=False
+        )
     except subprocess.TimeoutExpired:
         return fail(f"still loading after {timeout:g} s")
     try:

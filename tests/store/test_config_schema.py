@@ -41,3 +41,8 @@ def test_a_shipped_schema_has_a_quick_form_that_agrees(file: Path) -> None:
         assert quick(whole) == judge.is_valid(whole)
 
     agrees()
+
+
+def test_a_schema_that_refers_to_itself_is_left_to_the_validator() -> None:
+    node = {"type": "object", "additionalProperties": {"$ref": "#/$defs/node"}}
+    assert compiled({"$defs": {"node": node}, "$ref": "#/$defs/node"}) is None
