@@ -1,13 +1,12 @@
 """From a ref to one release: the first index that has the name wins, then the newest version that is allowed.
 
-No solver: each name alone. Yanked releases are taken only by an exact version, or where they are installed
-already, with a warning; quarantined ones never.
+No solver: each name alone. Yanked releases are taken only by an exact version, with a warning; quarantined ones never.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,12 +86,8 @@ class Resolver:
                 return index, Entry.from_json(json.loads(raw)), sha256(raw).hexdigest()
         raise self._unknown_name(ref, asked)
 
-    def resolve(self, ref: Ref, *, installed: Collection[str] | None = None) -> Resolved:
-        """The release that an index ref stands for.
-
-        Args:
-            ref: a ref of kind "index".
-            installed: versions in the store; the newest of these that fits is taken before any other.
+    def resolve(self, ref: Ref) -> Resolved:
+        """The release that a ref of kind "index" stands for.
 
         Raises:
             NotFoundError: no such name or version; says what there is.
@@ -104,7 +99,7 @@ class Resolver:
         if ref.kind != "index":
             raise UsageError(f"'{ref}' is no index ref")
         index, entry, entry_sha256 = self.entry(ref)
-        release = choose(ref, entry, installed or ())
+        release = choose(ref, entry)
         return Resolved(
             name=entry.name,
             version=release.version,
@@ -195,7 +190,7 @@ class Resolver:
         return NotFoundError(f"no adapter is called '{ref.name}' (indexes asked: {where})", hint=hint)
 
 
-def choose(ref: Ref, entry: Entry, installed: Collection[str] = ()) -> Release:
+def choose(ref: Ref, entry: Entry) -> Release:
     """The release of an entry that a ref stands for; see `Resolver.resolve`."""
     wanted = Range(ref.spec)
     fits = {r.version: r for r in entry.releases if wanted.allows(r.version)}
@@ -204,12 +199,10 @@ def choose(ref: Ref, entry: Entry, installed: Collection[str] = ()) -> Release:
     usable = {v: r for v, r in fits.items() if r.status != "quarantined"}
     if not usable:
         refuse_quarantined(entry.name, fits[in_order(fits)[-1]])
-    kept = {v: r for v, r in usable.items() if v in installed}
     offered = {v: r for v, r in usable.items() if r.yanked is None or wanted.exact is not None}
-    candidates = kept or offered
-    if not candidates:
+    if not offered:
         raise _all_yanked(ref, usable[in_order(usable)[-1]])
-    return candidates[in_order(candidates)[-1]]
+    return offered[in_order(offered)[-1]]
 
 
 def warnings_of(name: str, release: Release) -> tuple[str, ...]:

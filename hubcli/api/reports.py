@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from hubcli.errors import HubcliError
@@ -56,23 +58,13 @@ class Report:
         """One adapter is there."""
         self.document["installed"].append(installed(done))
 
-    def attempt(self, ref: str) -> Attempt:
-        """A block whose error is a row of `failed`."""
-        return Attempt(self, ref)
-
-
-class Attempt:
-    """A block whose `HubcliError` becomes a row of `failed`, where the report keeps going."""
-
-    def __init__(self, report: Report, ref: str):
-        self.report, self.ref = report, ref
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, HubcliError) or not self.report.keep_going:
-            return False
-        self.report.document["failed"].append({"ref": self.ref, "error": _error(error)})
-        self.report.document.setdefault("exit_code", error.exit_code)
-        return True
+    @contextlib.contextmanager
+    def attempt(self, ref: str) -> Iterator[None]:
+        """A block whose `HubcliError` becomes a row of `failed`, where the report keeps going."""
+        try:
+            yield
+        except HubcliError as error:
+            if not self.keep_going:
+                raise
+            self.document["failed"].append({"ref": ref, "error": _error(error)})
+            self.document.setdefault("exit_code", error.exit_code)

@@ -122,17 +122,13 @@ def _usage(error: click.ClickException, as_json: bool) -> int:
 
 
 def _failure(error: Exception, as_json: bool) -> int:
-    if os.environ.get("HUBCLI_DEBUG") == "1":
+    known = error if isinstance(error, HubcliError) else _known(error)
+    if known is None or os.environ.get("HUBCLI_DEBUG") == "1":
         import traceback
 
         traceback.print_exc()
-    known = error if isinstance(error, HubcliError) else _known(error)
     if known is not None:
-        report = getattr(error, "report", None)
-        return _report(known.id, known.message, known.cause, known.hint, as_json, known.exit_code, report)
-    import traceback
-
-    traceback.print_exc()
+        return _report(known.id, known.message, known.cause, known.hint, as_json, known.exit_code)
     return _report(
         "E_BUG", f"{type(error).__name__}: {error}", None, "this is a bug in hubcli: please report it", as_json
     )
