@@ -66,6 +66,12 @@ def test_sums_are_folded_biases(family: str) -> None:
         with handle.using(expr):
             assert apart(logits(base, inputs), expected) <= 1e-10, expr
             assert apart(logits(base, inputs), before) > 1e-2
+    handle.trainable(["a"])
+    for expr, weights in SUMS:
+        expected = folded(base, inputs, deltas, **weights)
+        with handle.using(expr):
+            assert apart(logits(base, inputs), expected) <= 1e-10, f"{expr} while a trains"
+    handle.trainable([])
     handle.activate(Stack("a", Average("b", "a")))
     assert all(isinstance(step, Single) for step in handle.engine.routing.active.steps)
     handle.detach()
