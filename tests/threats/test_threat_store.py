@@ -36,7 +36,8 @@ def is_sound() -> None:
 
 def killed_and_run_again(door: Door, point: str, command: str, version: str, kept: list[str]) -> None:
     process = door.process(command, "acme/demo", environment={"HUBCLI_FAULT_POINT": point})
-    assert process.communicate() and process.returncode == -signal.SIGKILL
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, output
     is_sound()
     complete = point in ("after-rename", "before-unlock")
     assert [row["version"] for row in api.list()["adapters"]] == kept + [version] * complete
