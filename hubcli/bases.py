@@ -33,15 +33,21 @@ class Identity:
     weights_sha256: str | None = None
 
 
-def check_architecture(expected: BaseModel | None, structure: Structure, name: str) -> None:
-    """Refuse another architecture, where the adapter says which it needs.
+def check_architecture(
+    expected: BaseModel | None, structure: Structure, name: str, *, allow: bool = False, warned: set[str] | None = None
+) -> None:
+    """Refuse another architecture, where the adapter says which it needs; with `allow` one warning says so.
 
     Raises:
         BaseMismatchError: names both.
     """
     wanted = expected.architecture if expected else None
-    if wanted and wanted not in (structure.architecture, structure.base_class):
-        raise BaseMismatchError(f"{name}: architecture: made for {wanted}, this model is {structure.architecture}")
+    if not wanted or wanted in (structure.architecture, structure.base_class):
+        return
+    detail = f"architecture: made for {wanted}, this model is {structure.architecture}"
+    if not allow:
+        raise BaseMismatchError(f"{name}: {detail}", hint=INSIST)
+    _warn_once(name, detail, set() if warned is None else warned)
 
 
 def check_base(
@@ -64,9 +70,14 @@ def check_base(
     verdict, detail = compare(expected, own)
     if verdict == "different" and not allow:
         raise BaseMismatchError(f"{name}: {detail}", hint=INSIST)
-    if verdict != "same" and detail not in warned:
+    if verdict != "same":
+        _warn_once(name, detail, warned)
+
+
+def _warn_once(name: str, detail: str, warned: set[str]) -> None:
+    if detail not in warned:
         warned.add(detail)
-        warnings.warn(f"{name}: {detail}", HubcliWarning, stacklevel=5)
+        warnings.warn(f"{name}: {detail}", HubcliWarning, stacklevel=6)
 
 
 def compare(expected: BaseModel | None, own: Identity) -> tuple[str, str]:

@@ -98,7 +98,9 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
     """
     method = handle.method(checkpoint.method)
     settings = method.configure(checkpoint.config)
-    bases.check_architecture(checkpoint.base, handle.structure, name)
+    bases.check_architecture(
+        checkpoint.base, handle.structure, name, allow=allow_base_mismatch, warned=handle.warned
+    )
     sites = fitted(checkpoint, method, settings, handle.structure)
     heads = replicas(checkpoint, handle.structure)
     bases.check_base(

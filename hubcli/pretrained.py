@@ -48,7 +48,7 @@ def device_of(given: Any) -> Any:
 
     try:
         device = torch.device("cpu" if given is None else given)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         cause = str(error).partition("\n")[0]
         raise UnsupportedError(f"device {str(given)!r} can't be used here", cause=cause, hint="device='cpu'") from error

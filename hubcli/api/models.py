@@ -87,7 +87,11 @@ def load_adapter(
         _refuse_with_model(dtype=dtype, device=device, revision=revision)
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
     found = {ref: _found(workspace, ref) for ref in names}
-    adapted = _on_base(workspace, found, dtype, device, revision) if model is None else adapt(model)
+    if model is None:
+        base = _base(workspace, found, revision, allow_base_mismatch)
+        adapted = _on_base(base, workspace, found, dtype, device)
+    else:
+        adapted = adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
     try:
         with _all_or_nothing(adapted):
@@ -148,16 +152,19 @@ def _locate(workspace: Workspace) -> Callable[[str], Installed]:
     return lambda ref: _found(workspace, ref)
 
 
-def _on_base(
-    workspace: Workspace, found: dict[str, Installed], dtype: Any, device: Any, revision: str | None
-) -> Adapted:
-    """The one base that all adapters were made for, with a head of the last adapter that has one."""
+def _base(workspace: Workspace, found: dict[str, Installed], revision: str | None, insist: bool) -> BaseModel:
+    """What to load: the one base that all adapters were made for; with other weights too where the person insists."""
+    base = _common_base(found)
+    if revision is not None:
+        return _at_revision(base, revision, workspace)
+    return dataclasses.replace(base, weights_sha256=None) if insist else base
+
+
+def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed], dtype: Any, device: Any) -> Adapted:
+    """The handle on a base with a head of the last adapter that has one."""
     from hubcli.adapted import adapt as handle_of
     from hubcli.bases import load_base
 
-    base = _common_base(found)
-    if revision is not None:
-        base = _at_revision(base, revision, workspace)
     task = _task(found)
     labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
     model, tokenizer, identity = load_base(
