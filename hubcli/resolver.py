@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hubcli.config import no_index
-from hubcli.errors import NotFoundError, OfflineError, UsageError, YankedError
+from hubcli.errors import NetworkError, NotFoundError, UsageError, YankedError
 from hubcli.refs import Ref
 from hubcli.versions import Range, in_order
 
@@ -140,15 +140,15 @@ class Resolver:
     def search(self, query: str = "", *, limit: int = 20, **filters: str | None) -> list[Hit]:
         """Ranked hits over all indexes; a name counts where resolution would find it.
 
-        Filters: `task`, `method`, `base`, `language`, `license`. A remote index that was never fetched can't be
-            searched offline; `skipped` then says so by index name.
+        Filters: `task`, `method`, `base`, `language`, `license`. A remote index that was never fetched, and can't be
+        fetched now, is not searched; `skipped` then says so by index name.
         """
         hits: list[Hit] = []
         searched: list[Index] = []
         for index in self.indexes:
             try:
                 found = index.search(query, limit=limit, **filters)
-            except OfflineError as error:
+            except NetworkError as error:
                 self.skipped[index.name] = error.message
                 continue
             hits += (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
 
 from hubcli.api import reports
 from hubcli.api.reports import Report
 from hubcli.api.workspace import Warn, Workspace
-from hubcli.errors import UsageError
+from hubcli.errors import HubcliError, UsageError
 from hubcli.manifest import Installed, Resolved
 from hubcli.progress import Progress, Silent, for_terminal
 from hubcli.refs import parse_ref
@@ -151,11 +152,21 @@ def verify(
 
     Raises:
         NotFoundError: a ref names nothing that is installed.
-        HubcliError: with `repair`, what fetching raises.
+        HubcliError: with `repair`, what fetching raises; the other adapters were repaired where they could be.
     """
     workspace = Workspace(offline=offline, token=token, warn=warn)
     bar = for_terminal() if progress else Silent()
-    rows = [_verified(workspace, item, repair and not dry_run, bar) for item in workspace.matching(refs, broken=True)]
+    rows: builtins.list[Json] = []
+    errors: builtins.list[HubcliError] = []
+    for item in workspace.matching(refs, broken=True):
+        try:
+            rows.append(_verified(workspace, item, repair and not dry_run, bar))
+        except HubcliError as error:
+            if errors:
+                workspace.warn(error.message)
+            errors.append(error)
+    if errors:
+        raise errors[0]
     return {"ok": all(row["status"] == "ok" for row in rows), "adapters": rows}
 
 

@@ -10,6 +10,7 @@ from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import HubcliError, NotFoundError
 from hubcli.index.catalog import Catalog
+from hubcli.resolver import Resolver
 
 Json = dict[str, Any]
 
@@ -23,11 +24,17 @@ def index_list(*, offline: bool | None = None) -> Json:
 
 def _row(index: settings.IndexConfig, catalog: Catalog) -> Json:
     try:
-        view = catalog.local_view
-        seen = {"entries": len(view), "snapshot": catalog.snapshot_sha256} if view is not None else {}
+        return {**_place(index), **_seen(catalog)}
     except HubcliError:
-        seen = {}
-    return {**_place(index), "entries": None, "snapshot": None, **seen}
+        return {**_place(index), "entries": None, "snapshot": None}
+
+
+def _seen(catalog: Catalog) -> Json:
+    """What this machine has of an index; nothing where it was never fetched."""
+    view = catalog.local_view
+    if view is None:
+        return {"entries": None, "snapshot": None}
+    return {"entries": len(view), "snapshot": catalog.snapshot_sha256}
 
 
 def _place(index: settings.IndexConfig) -> Json:
@@ -76,17 +83,11 @@ def index_update(*names: str, offline: bool | None = None, dry_run: bool = False
         if name not in known:
             raise NotFoundError(f"no index is called '{name}' (there are: {', '.join(known)})")
     rows = []
-    for catalog in (known[name] for name in names or known):
+    asked = [known[name] for name in names or known]
+    for catalog in asked:
         changed = False if dry_run else catalog.update()
-        rows.append(
-            {
-                "name": catalog.name,
-                "changed": changed,
-                "entries": len(catalog.view),
-                "snapshot": catalog.snapshot_sha256,
-            }
-        )
-    for fault in workspace.resolver.faults():
+        rows.append({"name": catalog.name, "changed": changed, **_seen(catalog)})
+    for fault in () if dry_run else Resolver(asked).faults():
         workspace.warn(f"entry left out: {fault}")
     return {"indexes": rows}
 

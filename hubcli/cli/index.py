@@ -58,6 +58,10 @@ def remove(out: Output, name: str, **options: Any) -> None:
     out.data(report, [f"{'would remove' if options['dry_run'] else 'removed'} index {name}"])
 
 
+def _news(changed: bool, *, dry_run: bool, **_: Any) -> str:
+    return "would ask" if dry_run else "new snapshot" if changed else "up to date"
+
+
 @command(writes=True, examples="hubcli index update\nhubcli index update acme")
 @click.argument("names", nargs=-1)
 def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
@@ -66,7 +70,7 @@ def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
     out.data(
         report,
         [
-            f"{i['name']}: {'new snapshot' if i['changed'] else 'up to date'} ({i['entries']} entries)"
+            f"{i['name']}: {_news(i['changed'], **options)} ({'-' if i['entries'] is None else i['entries']} entries)"
             for i in report["indexes"]
         ],
     )

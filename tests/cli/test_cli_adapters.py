@@ -128,6 +128,20 @@ def test_verify_names_damage_and_repairs_it(index: IndexFolder) -> None:
     assert hubcli("verify", "--json").document["ok"] is True
 
 
+def test_repair_goes_on_where_one_adapter_cannot_be_repaired(index: IndexFolder) -> None:
+    done = hubcli("install", "acme/one", "acme/two", "--json").document["installed"]
+    kept = {file["sha256"] for file in done[1]["files"]}
+    for path in (Path(row["path"]) for row in done):
+        shutil.rmtree(path.parents[4] / "v1" / "blobs", ignore_errors=True)
+        (path / "adapter_model.safetensors").unlink()
+    for blob in (index.folder / "_files").iterdir():
+        if blob.name not in kept:
+            blob.unlink()
+    assert hubcli("verify", "--repair", "--json").document["error"]["id"] == "E_NOT_FOUND"
+    rows = hubcli("verify", "--json").document["adapters"]
+    assert [(row["name"], row["status"]) for row in rows] == [("acme/one", "missing"), ("acme/two", "ok")]
+
+
 def test_info_tells_of_index_and_store(index: IndexFolder) -> None:
     hubcli("install", "acme/one@1.0.0")
     document = hubcli("info", "acme/one", "--json").document

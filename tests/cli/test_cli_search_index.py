@@ -75,3 +75,16 @@ def test_precedence_the_first_index_that_has_the_name_wins(tmp_path: Path, home:
         assert hubcli("index", "add", name, str(folder.folder)).code == 0
     assert hubcli("info", "acme/secret", "--json").document["version"] == "0.1.0"
     assert hubcli("info", "public:acme/secret", "--json").document["version"] == "9.0.0"
+
+
+def test_an_index_that_does_not_answer_is_asked_only_where_it_must(index: IndexFolder, home: Path) -> None:
+    assert hubcli("index", "add", "far", "http://127.0.0.1:9/").code == 0
+    found = hubcli("search", "called", "--json")
+    assert {hit["name"] for hit in found.document["hits"]} == {"acme/one", "acme/two"}
+    assert "index far was not searched" in found.err
+    (row,) = hubcli("index", "update", "acme", "--json").document["indexes"]
+    assert row["entries"] == 2
+    planned = hubcli("index", "update", "far", "--dry-run", "--json").document["indexes"]
+    assert planned == [{"name": "far", "changed": False, "entries": None, "snapshot": None}]
+    assert hubcli("index", "update", "--dry-run").out.splitlines()[0] == "acme: would ask (2 entries)"
+    assert hubcli("index", "update", "far", "--json").code == 7
