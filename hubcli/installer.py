@@ -184,6 +184,9 @@ def check_content(staging: Staging, release: Release, kind: str, allow_base_mism
     if any(spec.path == content.CONFIG for spec in release.files):
         path = staging.path(content.CONFIG)
         config = content.check_config(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)
+    elif any(spec.path == content.MANIFEST for spec in release.files):
+        path = staging.path(content.MANIFEST)
+        config = content.check_manifest(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)
     content.check_method(release.method, config, headers, warn)
 
 

@@ -22,6 +22,7 @@ from hubcli.manifest import FileSpec, Release
 from hubcli.safetensors_header import Header
 
 CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
 MAX_JSON = 32 << 20
 MAX_CONFIG = 1 << 20
 MAX_PATTERN = 512
@@ -174,19 +175,37 @@ def check_config(
     return config
 
 
-def _check_base(stated: Any, release: Release, allow: bool, warn: Callable[[str], None]) -> None:
+def check_manifest(
+    path: Path, release: Release, *, allow_base_mismatch: bool, warn: Callable[[str], None]
+) -> dict[str, Any]:
+    """The config in a manifest.json of hubcli's own format; beside another program's file of that name, the release's.
+
+    Raises:
+        EntryError: E_JSON_*; ConfigKeyError: E_CONFIG_KEY; BaseMismatchError.
+    """
+    manifest = strict_json.read(path, limit=MAX_CONFIG, where=MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != "hubcli":
+        return dict(release.method_config)
+    config, base = manifest.get("config"), manifest.get("base")
+    if not isinstance(config, dict):
+        raise _key("config", "an object", config, MANIFEST)
+    _check_base(base.get("id") if isinstance(base, dict) else base, release, allow_base_mismatch, warn, MANIFEST)
+    return config
+
+
+def _check_base(stated: Any, release: Release, allow: bool, warn: Callable[[str], None], where: str = CONFIG) -> None:
     if stated is not None and not isinstance(stated, str):
-        raise _key("base_model_name_or_path", "the name of a model", stated)
+        raise _key("base_model_name_or_path", "the name of a model", stated, where)
     if not stated or release.base is None or stated == release.base.id:
         return
-    message = f"{CONFIG}: made for the base {ascii(stated)[1:-1]}, the release says {release.base.id}"
+    message = f"{where}: made for the base {ascii(stated)[1:-1]}, the release says {release.base.id}"
     if not allow:
         raise BaseMismatchError(message, hint="--allow-base-mismatch installs it all the same")
     warn(message)
 
 
-def _key(key: str, expected: str, found: Any) -> ConfigKeyError:
-    return ConfigKeyError(f"{CONFIG}: {key or 'the document'}: expected {expected}, found {ascii(found)[:80]}")
+def _key(key: str, expected: str, found: Any, where: str = CONFIG) -> ConfigKeyError:
+    return ConfigKeyError(f"{where}: {key or 'the document'}: expected {expected}, found {ascii(found)[:80]}")
 
 
 def _holds(value: Any, key: str) -> bool:
