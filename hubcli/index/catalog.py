@@ -195,9 +195,9 @@ class Catalog:
     def _prune(self, keep: Path) -> None:
         """Remove views of older snapshots, and what interrupted builders left."""
         for entry in os.scandir(self.folder):
-            old = entry.name.endswith(".tmp") and entry.stat().st_mtime < time.time() - STALE_SECONDS
-            if old or (entry.name.endswith(".sqlite") and entry.name != keep.name):
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # another builder may have taken its own away meanwhile
+                old = entry.name.endswith(".tmp") and entry.stat().st_mtime < time.time() - STALE_SECONDS
+                if old or (entry.name.endswith(".sqlite") and entry.name != keep.name):
                     Path(entry.path).unlink()
 
 

@@ -114,6 +114,27 @@ def test_processes_at_once(door: Door, case: str, index: IndexFolder) -> None:
     race(door, case, index, before="")
 
 
+@threat(44)
+def test_an_index_that_another_process_reads_too(
+    door: Door, index: IndexFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its builder's temporary file is there when the folder is listed, and renamed a moment later."""
+    index.add("acme/demo")
+    real = os.scandir
+
+    def listed(path: Any) -> Any:
+        if "indexes" not in str(path):
+            return real(path)
+        other = Path(path) / "view-1-other.tmp"
+        other.touch()
+        entries = list(real(path))
+        other.unlink()
+        return iter(entries)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    assert door.install("acme/demo").code == 0
+
+
 @threat(45, ["install", "uninstall and prune"])
 def test_processes_at_once_with_a_lock_that_lies(door: Door, case: str, index: IndexFolder) -> None:
     race(door, case, index, before=UNLOCKED)
