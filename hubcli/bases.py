@@ -220,6 +220,7 @@ def load_base(
     device: Any = None,
     offline: bool | str = False,
     token: str | None = None,
+    allow_base_mismatch: bool = False,
 ) -> tuple[Any, Any, Identity]:
     """Load a base for a task, with a head of the right size, in eval mode.
 
@@ -228,6 +229,7 @@ def load_base(
         labels: of the head; the base's own where empty.
         dtype: a floating torch dtype or its name; None takes what the weights are stored in.
         device: a torch device or its name; None is the CPU.
+        allow_base_mismatch: take other weights than the adapter was made for.
 
     Returns:
         (model, tokenizer or None, what is known of its weights).
@@ -241,7 +243,7 @@ def load_base(
     kind = AUTO.get(task or "feature-extraction")
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")
-    own = _identity_of(base, where)
+    own = _identity_of(base, where, allow_base_mismatch)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": bool(offline), "token": token}
     if not Path(where).is_dir():
         options["revision"] = base.revision
@@ -250,19 +252,19 @@ def load_base(
         head = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     model = pretrained(kind, where, {**options, **head, "dtype": number})
     if own.weights_sha256 is None:
-        own = _from_hub(base, model)
+        own = _from_hub(base, model, allow_base_mismatch)
     return model.to(place).eval(), tokenizer_of(where, options), own
 
 
-def _identity_of(base: BaseModel, where: str) -> Identity:
+def _identity_of(base: BaseModel, where: str, allow: bool) -> Identity:
     """What is known of a folder's weights before they are read; nothing of a hub's."""
     folder = Path(where)
     found = Identity(base.id, base.revision, weights_sha256(folder) if folder.is_dir() else None)
-    _check_weights(base, found.weights_sha256)
+    _check_weights(base, found.weights_sha256, allow)
     return found
 
 
-def _from_hub(base: BaseModel, model: Any) -> Identity:
+def _from_hub(base: BaseModel, model: Any, allow: bool) -> Identity:
     """What came from the hub: the commit that the revision stood for, and the weights' hash where the adapter states one."""
     commit = getattr(model.config, "_commit_hash", None) or base.revision
     found = None
@@ -271,10 +273,11 @@ def _from_hub(base: BaseModel, model: Any) -> Identity:
 
         file = try_to_load_from_cache(base.id, WEIGHTS, revision=commit)
         found = weights_sha256(Path(file).parent) if isinstance(file, str) else None
-    _check_weights(base, found)
+    _check_weights(base, found, allow)
     return Identity(base.id, commit, found)
 
 
-def _check_weights(base: BaseModel, found: str | None) -> None:
-    if base.weights_sha256 and found not in (None, base.weights_sha256):
-        raise BaseMismatchError(f"weights: {base.id} should have sha256 {base.weights_sha256}, found {found}")
+def _check_weights(base: BaseModel, found: str | None, allow: bool) -> None:
+    if base.weights_sha256 and found not in (None, base.weights_sha256) and not allow:
+        message = f"weights: {base.id} should have sha256 {base.weights_sha256}, found {found}"
+        raise BaseMismatchError(message, hint=INSIST)

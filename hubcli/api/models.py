@@ -88,8 +88,10 @@ def load_adapter(
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
     found = {ref: _found(workspace, ref) for ref in names}
     if model is None:
-        base = _base(workspace, found, revision, allow_base_mismatch)
-        adapted = _on_base(base, workspace, found, dtype, device)
+        base = _common_base(found)
+        if revision is not None:
+            base = _at_revision(base, revision, workspace)
+        adapted = _on_base(base, workspace, found, dtype=dtype, device=device, allow_base_mismatch=allow_base_mismatch)
     else:
         adapted = adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
@@ -124,10 +126,9 @@ def _expression(given: str | Expr) -> Expr:
     try:
         parse_ref(given)
     except RefError:
-        expr = parse(given)
-        if isinstance(expr, str):
+        if "(" not in given and '"' not in given:
             raise
-        return expr
+        return parse(given)
     return given
 
 
@@ -152,15 +153,7 @@ def _locate(workspace: Workspace) -> Callable[[str], Installed]:
     return lambda ref: _found(workspace, ref)
 
 
-def _base(workspace: Workspace, found: dict[str, Installed], revision: str | None, insist: bool) -> BaseModel:
-    """What to load: the one base that all adapters were made for; with other weights too where the person insists."""
-    base = _common_base(found)
-    if revision is not None:
-        return _at_revision(base, revision, workspace)
-    return dataclasses.replace(base, weights_sha256=None) if insist else base
-
-
-def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed], dtype: Any, device: Any) -> Adapted:
+def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed], **options: Any) -> Adapted:
     """The handle on a base with a head of the last adapter that has one."""
     from hubcli.adapted import adapt as handle_of
     from hubcli.bases import load_base
@@ -168,7 +161,7 @@ def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed],
     task = _task(found)
     labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
     model, tokenizer, identity = load_base(
-        base, task, labels, dtype=dtype, device=device, offline=workspace.offline or False, token=workspace.token
+        base, task, labels, offline=workspace.offline or False, token=workspace.token, **options
     )
     return handle_of(model, tokenizer=tokenizer, base=identity)
 
