@@ -52,6 +52,7 @@ class Adapter:
     labels: tuple[str, ...] | None = None
     base: BaseModel | None = None
     source: str = ""
+    filed_as: str = ""
     notes: list[str] = field(default_factory=list)
     trainable: bool = False
     _leaves: dict[Site, Leaf] = field(default_factory=dict)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
 from hubcli.method import Targets
+
+if TYPE_CHECKING:
+    from hubcli.layouts import Layer
 
 T = TypeVar("T")
 
@@ -23,6 +27,14 @@ TASKS: dict[str, tuple[str, str]] = {
     "ForConditionalGeneration": ("text2text-generation", "SEQ_2_SEQ_LM"),
     "Model": ("feature-extraction", "FEATURE_EXTRACTION"),
 }
+
+_WITH_HEAD = re.compile(r"(\w+?)(AdapterModel|For\w+|LMHeadModel)\Z")
+
+
+def bare_class(name: str) -> str:
+    """The class name of the bare model, from that of a model with a head around it (also AdapterHub's): T5Model."""
+    found = _WITH_HEAD.fullmatch(name)
+    return f"{found[1]}Model" if found else name
 
 
 class Structure:
@@ -50,7 +62,7 @@ class Structure:
     def architecture(self) -> str:
         """The class name of the bare model, e.g. BertModel."""
         inner = self.modules.get(self.prefix, self.model) if self.prefix else self.model
-        return type(inner).__name__
+        return bare_class(type(inner).__name__)
 
     @property
     def base_class(self) -> str:
@@ -82,6 +94,12 @@ class Structure:
     def bare(self, path: str) -> str:
         """A path from a file, relative to the bare model, whether it was saved with a head around it or not."""
         return path.removeprefix(f"{getattr(self.model, 'base_model_prefix', '') or ''}.")
+
+    def transformer_layers(self) -> tuple[Layer, ...]:
+        """The layers with attention and a feed-forward network, with the names of their parts; empty for unknown families."""
+        from hubcli.layouts import layers_of
+
+        return layers_of(self)
 
     def layers(self, names: Iterable[str]) -> int | None:
         """How many layers stand in the list that these modules belong to, e.g. 12 for bert.encoder.layer; None: unknown."""

@@ -98,9 +98,7 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
     """
     method = handle.method(checkpoint.method)
     settings = method.configure(checkpoint.config)
-    bases.check_architecture(
-        checkpoint.base, handle.structure, name, allow=allow_base_mismatch, warned=handle.warned
-    )
+    bases.check_architecture(checkpoint.base, handle.structure, name, allow=allow_base_mismatch, warned=handle.warned)
     sites = fitted(checkpoint, method, settings, handle.structure)
     heads = replicas(checkpoint, handle.structure)
     bases.check_base(
@@ -118,6 +116,7 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
         base=checkpoint.base,
         source=str(found.folder),
         notes=checkpoint.notes,
+        filed_as=checkpoint.filed_as,
     )
     for path, twin in heads.items():
         made.room.adopt(path, twin)
@@ -219,7 +218,7 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     Raises:
         UnsupportedError: the format can't be written, or the method has no table for it.
     """
-    from hubcli.formats import own, peft
+    from hubcli.formats import adapterhub, own, peft
 
     formats.check_format(format)
     sites = {site.path: dict(tensors) for site, tensors in made.sites.items()}
@@ -236,6 +235,9 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
             f"method '{made.method.name}' can't be written as '{format}'",
             hint=f"format='{own.FORMAT}' holds any method",
         )
+    if format == adapterhub.FORMAT:
+        _save_for_adapterhub(made, folder, handle, table)
+        return
     base = made.base
     config = {
         "task_type": handle.structure.task[1] or None,
@@ -245,3 +247,28 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
         "revision": base.revision if base else made.config.get("revision"),
     }
     peft.write(folder, config, sites, heads, table)
+
+
+def _save_for_adapterhub(made: Adapter, folder: Path, handle: Adapted, table: Mapping[str, str]) -> None:
+    """Write AdapterHub's folder; its files hold no replaced modules, and file sites under its own modules' names."""
+    from hubcli.formats import adapterhub
+
+    if made.heads:
+        raise UnsupportedError(
+            f"'{made.name}' replaces {', '.join(made.heads)}, which AdapterHub's files can't hold",
+            hint=f"format='{formats.FORMATS[-1]}' holds it",
+        )
+    structure = handle.structure
+    filed = made.method.filed(structure, made.settings, adapterhub.FORMAT)
+    if filed is None:
+        raise UnsupportedError(f"method '{made.method.name}' can't be written as '{adapterhub.FORMAT}'")
+    config = getattr(structure.model, "config", None)
+    base = {
+        "hidden_size": getattr(config, "hidden_size", None),
+        "model_class": structure.base_class,
+        "model_name": made.base.id if made.base else "",
+        "model_type": getattr(config, "model_type", None),
+    }
+    own = {key: value for key, value in made.config.items() if key != "modules_to_save"}
+    sites = {path: dict(made.sites[site]) for path, site in filed.items()}
+    adapterhub.write(folder, made.filed_as or made.name, own, base, sites, table)

@@ -104,6 +104,17 @@ class Method(Generic[S]):
         del structure, settings, format
         return None
 
+    def translated(
+        self, format: str, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """The (config, tensors) of another library's file as this method's own; by default they are the same.
+
+        Raises:
+            ConfigKeyError: a key that can't be honoured, by name.
+        """
+        del format
+        return config, tensors
+
     def shapes(self, site: Site, module: nn.Module, settings: S) -> dict[str, tuple[int, ...]]:
         """The parameters of one site and their shapes.
 

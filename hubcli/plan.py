@@ -222,4 +222,9 @@ def _merged(expr: Stack | Average, parts: list[Leaf], weights: list[float]) -> L
     first = parts[0]
     if any(leaf.trainable or leaf.method is not first.method or leaf.form != first.form for leaf in parts):
         return None
-    return first.method.chain(parts) if isinstance(expr, Stack) else first.method.merge(parts, weights)
+    if any(leaf.tap != first.tap for leaf in parts):
+        return None
+    merged = first.method.chain(parts) if isinstance(expr, Stack) else first.method.merge(parts, weights)
+    if merged is not None:
+        merged.tap = first.tap
+    return merged

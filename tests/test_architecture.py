@@ -63,6 +63,7 @@ ROOMS: dict[str, list[str]] = {
         "evaluate",
         "heads",
         "families",
+        "layouts",
         "formats",
         "predict",
         "bases",

@@ -12,7 +12,7 @@ from hubcli.manifest import BaseModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = ("peft", "hubcli")
+FORMATS = ("peft", "adapterhub", "hubcli")
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Checkpoint:
     `tensors` maps module path → parameter → tensor, as the method names its parameters; `heads` maps the path of a replaced
     module → parameter → tensor; `others` are tensors that belong to neither, by key. Tensors are views of the mapped file.
     `digest` is the sha256 of config and weights; `base` what the config says it was trained on; `labels` those of its head,
-    where the format keeps them.
+    where the format keeps them; `filed_as` the adapter's name, where the file has it in its keys.
     """
 
     format: str
@@ -35,6 +35,7 @@ class Checkpoint:
     base: BaseModel | None
     notes: list[str] = field(default_factory=list)
     labels: tuple[str, ...] = ()
+    filed_as: str = ""
 
 
 def read(folder: Path) -> Checkpoint:
@@ -45,7 +46,7 @@ def read(folder: Path) -> Checkpoint:
         UnsupportedError: a format that can't be read yet.
         WeightsError, MethodNotFoundError, PluginError, ConfigKeyError: as the format's reader says.
     """
-    from hubcli.formats import own, peft
+    from hubcli.formats import adapterhub, own, peft
 
     if not folder.is_dir():
         raise NotFoundError(f"no folder at {folder}")
@@ -58,6 +59,8 @@ def read(folder: Path) -> Checkpoint:
         return own.read(folder)
     if not foreign:
         raise NotFoundError(f"{folder} holds no adapter: adapter_config.json is missing")
+    if adapterhub.holds(folder) and not (folder / peft.WEIGHTS).is_file():
+        return adapterhub.read(folder)
     return peft.read(folder)
 
 

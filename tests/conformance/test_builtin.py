@@ -12,6 +12,19 @@ CHOSEN = {"target_modules": r".*\.(LayerNorm|ln_1|layernorm_before|projection|fc
 
 TestBitFit = conformance("bitfit", [{}, CHOSEN], families=["bert", "gpt2", "vit"])
 TestBitFitAdded = conformance("bitfit", [{"add_biases": True}], families=["llama", "t5"])
+TestBottleneck = conformance(
+    "bottleneck",
+    [
+        {"reduction_factor": 4},
+        {"variant": "houlsby", "reduction_factor": {"0": 2, "default": 4}, "dropout": 0.1},
+        {"variant": "parallel", "reduction_factor": 4, "mh_adapter": True},
+        {"variant": "scaled_parallel", "leave_out": [0], "non_linearity": "gelu"},
+    ],
+    families=["bert", "gpt2"],
+)
+TestBottleneckElsewhere = conformance(
+    "bottleneck", [{"reduction_factor": 4, "scaling": "channel"}], families=["llama", "t5", "vit"]
+)
 TestLora = conformance(
     "lora",
     [{"r": 2, "lora_alpha": 3}, {"r": 2, "use_rslora": True, "lora_bias": True}],

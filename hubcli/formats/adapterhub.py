@@ -1,0 +1,126 @@
+"""AdapterHub's adapter folders: adapter_config.json + pytorch_adapter.bin or adapter.safetensors.
+
+Keys are `<module path>.<container>.<adapter's name>.<parameter>`; a method's own table says how they end, with `*` for the
+name: `{"lora_A": "loras.*.lora_A"}`. The config is an envelope (name, model_class, …) around the method's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hubcli.errors import ConfigKeyError, MethodNotFoundError, UnsupportedError
+from hubcli.families import bare_class
+from hubcli.formats import Checkpoint
+from hubcli.formats.pickled import read_bin
+from hubcli.formats.weights import read_tensors, write_tensors
+from hubcli.manifest import BaseModel
+from hubcli.plugins import plugins
+from hubcli.strict_json import loads, read_bytes
+
+FORMAT = "adapterhub"
+CONFIG, WEIGHTS, BIN = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
+HEADS = ("head_config.json", "pytorch_model_head.bin", "model_head.safetensors")
+VERSION = "adapters.1.3.0"  # whose files these are
+DEFAULT = ""  # the architecture of a config that names none
+MAX_CONFIG = 1 << 20  # bytes
+
+Tree = dict[str, dict[str, Tensor]]
+
+
+def holds(folder: Path) -> bool:
+    """Whether the folder's weights have AdapterHub's file names."""
+    return (folder / WEIGHTS).is_file() or (folder / BIN).is_file()
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a folder that AdapterHub's library, or `write`, has written.
+
+    Raises:
+        UnsupportedError: a head, a fusion or embeddings are saved with it.
+        MethodNotFoundError, PluginError: no method plugin for its architecture.
+        ConfigKeyError: the config is not AdapterHub's, or the method can't honour it.
+        UnsafeFormatError: the `.bin` holds more than tensors. WeightsError: the weights can't be read.
+    """
+    raw = read_bytes(folder / CONFIG, limit=MAX_CONFIG, where=str(folder / CONFIG))
+    envelope = loads(raw, where=str(folder / CONFIG), limit=MAX_CONFIG)
+    config = envelope.get("config") if isinstance(envelope, dict) else None
+    if not isinstance(config, dict):
+        raise ConfigKeyError(f"{folder / CONFIG}: config: expected AdapterHub's object, found {config!r:.60}")
+    name = envelope.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigKeyError(f"{folder / CONFIG}: name: expected the adapter's name, found {name!r:.60}")
+    for file in (*HEADS, "embedding.pt"):
+        if (folder / file).exists():
+            raise UnsupportedError(f"{folder}: {file}: AdapterHub's heads and embeddings can't be loaded yet")
+    kind = config.get("architecture") or DEFAULT
+    info = plugins().method_claiming(FORMAT, kind) if isinstance(kind, str) else None
+    if info is None:
+        raise MethodNotFoundError(
+            f"no plugin provides AdapterHub's architecture {kind!r:.60}",
+            hint="a method is a plugin: install the package that brings it",
+        )
+    notes, tensors, sha256 = _weights(folder)
+    method = plugins().method_class(info.name)()
+    if FORMAT not in method.formats:
+        raise UnsupportedError(f"{folder}: method '{info.name}' can't read AdapterHub's files yet")
+    sites, others = sorted_keys(tensors, method.formats[FORMAT], name)
+    config, sites = method.translated(FORMAT, config, sites)
+    digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
+    return Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, _base(envelope), notes, filed_as=name)
+
+
+def _weights(folder: Path) -> tuple[list[str], dict[str, Tensor], str]:
+    """(notes, tensors, sha256) of the weights; safetensors where both are there."""
+    file = folder / WEIGHTS
+    if not file.is_file():
+        return [], *read_bin(folder / BIN)
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    notes = [f"{BIN} beside {WEIGHTS} is ignored"] if (folder / BIN).exists() else []
+    return notes, read_tensors(file), sha256
+
+
+def _base(envelope: Mapping[str, Any]) -> BaseModel | None:
+    """The base, where the file names it; its architecture without AdapterHub's own model classes."""
+    made_by, id = str(envelope.get("model_class") or ""), str(envelope.get("model_name") or "")
+    architecture = bare_class(made_by) or None
+    return BaseModel(id=id, architecture=architecture) if id or architecture else None
+
+
+def sorted_keys(tensors: Mapping[str, Tensor], table: Mapping[str, str], name: str) -> tuple[Tree, dict[str, Tensor]]:
+    """(module path → parameter → tensor, what is no part of the method or of an adapter of another name, by key)."""
+    endings = {f".{ending.replace('*', name)}": parameter for parameter, ending in table.items()}
+    sites: Tree = {}
+    others: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        ending = next((end for end in endings if key.endswith(end)), None)
+        if ending is None:
+            others[key] = tensor
+        else:
+            sites.setdefault(key.removesuffix(ending), {})[endings[ending]] = tensor
+    return sites, others
+
+
+def write(folder: Path, name: str, config: Mapping[str, Any], base: Any, sites: Tree, table: Mapping[str, str]) -> None:
+    """Write a folder that AdapterHub's library loads with `use_safetensors=True`.
+
+    `base` gives model_class, model_name, model_type and hidden_size.
+    """
+    plain = re.sub(r"[^\w-]", "_", name)
+    envelope = {"config": dict(config), **base, "name": plain, "version": VERSION}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{path}.{table[parameter].replace('*', plain)}": tensor
+        for path, group in sites.items()
+        for parameter, tensor in group.items()
+    }
+    write_tensors(folder / WEIGHTS, tensors)
+    text = json.dumps(envelope, indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")

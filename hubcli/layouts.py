@@ -1,0 +1,107 @@
+"""Where families keep the parts of a transformer layer. The one place that knows; told by structure, not by the family's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubcli.families import Structure
+from hubcli.method import layer_index
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names inside one layer; "" is the layer itself.
+
+    `attention` and `ffn` are the projections that end self-attention and the feed-forward network. With `attention_norm` and
+    `ffn_norm` the layer norms that take the sum of projection and residual (post-norm); None in pre-norm layers. The
+    `…_residual` modules get the residual as their input; the `…_block` modules give the sum of projection and residual
+    (pre-norm), None where no module does.
+    """
+
+    name: str
+    attention: str
+    ffn: str
+    attention_residual: str
+    ffn_residual: str
+    attention_norm: str | None = None
+    ffn_norm: str | None = None
+    attention_block: str | None = None
+    ffn_block: str | None = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that a layer of this layout has."""
+        named = (
+            self.attention,
+            self.ffn,
+            self.attention_residual,
+            self.ffn_residual,
+            self.attention_norm,
+            self.ffn_norm,
+        )
+        return tuple(name for name in (*named, self.attention_block, self.ffn_block) if name)
+
+
+LAYOUTS = (
+    Layout(
+        "bert", "attention.output.dense", "output.dense", "", "intermediate.dense",
+        "attention.output.LayerNorm", "output.LayerNorm", ffn_block=None,
+    ),
+    Layout(
+        "mpnet", "attention.attn.o", "output.dense", "", "intermediate.dense",
+        "attention.LayerNorm", "output.LayerNorm", ffn_block=None,
+    ),
+    Layout(
+        "albert", "attention.dense", "ffn_output", "", "ffn",
+        "attention.LayerNorm", "full_layer_layer_norm", ffn_block=None,
+    ),
+    Layout(
+        "distilbert", "attention.out_lin", "ffn.lin2", "", "ffn.lin1",
+        "sa_layer_norm", "output_layer_norm", ffn_block=None,
+    ),
+    Layout("gpt2", "attn.c_proj", "mlp.c_proj", "", "ln_2"),
+    Layout("llama", "self_attn.o_proj", "mlp.down_proj", "", "post_attention_layernorm"),
+    Layout("vit", "attention.o_proj", "mlp.fc2", "", "layernorm_after"),
+    Layout(
+        "t5 decoder", "layer.0.SelfAttention.o", "layer.2.DenseReluDense.wo", "layer.0.layer_norm", "layer.2.layer_norm",
+        attention_block="layer.0", ffn_block="layer.2",
+    ),
+    Layout(
+        "t5 encoder", "layer.0.SelfAttention.o", "layer.1.DenseReluDense.wo", "layer.0.layer_norm", "layer.1.layer_norm",
+        attention_block="layer.0", ffn_block="layer.1",
+    ),
+)  # fmt: skip
+# Layers with these norm what a sublayer gives before they add it, so the places above would mean something else.
+OTHERWISE = ("pre_feedforward_layernorm", "post_feedforward_layernorm", "post_self_attn_layernorm")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One transformer layer: its path in the model, its place in its list, its layout."""
+
+    path: str
+    index: int
+    layout: Layout
+
+    def at(self, name: str) -> str:
+        """The path of a part of the layer."""
+        return f"{self.path}.{name}" if name else self.path
+
+
+def layers_of(structure: Structure) -> tuple[Layer, ...]:
+    """The transformer layers whose layout is known, in the order of the model; found once."""
+    return structure.kept("layers", lambda: tuple(_found(structure)))
+
+
+def _found(structure: Structure) -> list[Layer]:
+    found = []
+    for path in structure.modules:
+        if not path or not path.rpartition(".")[2].isdecimal():
+            continue
+        if any(f"{path}.{name}" in structure.modules for name in OTHERWISE):
+            continue
+        for layout in LAYOUTS:
+            if all(f"{path}.{name}" in structure.modules for name in layout.names):
+                found.append(Layer(path, layer_index(f"x.x.{structure.relative(path)}.x") or 0, layout))
+                break
+    return found

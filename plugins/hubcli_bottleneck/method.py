@@ -1,0 +1,158 @@
+"""Bottlenecks: delta = scaling · up(act(down(z))).
+
+z is the value itself (Houlsby; Pfeiffer in pre-norm models), the layer norm of it (Pfeiffer in post-norm models, where the
+value is what goes into that norm), or the residual that the sublayer got (parallel).
+Shapes: down (bottleneck, width), up (width, bottleneck), with biases; scaling (1,) where learned, (width,) by channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from hubcli.errors import UnsupportedSiteError
+from hubcli.method import Leaf, Method, Site, layer_index
+from hubcli_bottleneck.places import filed_by_adapterhub, placed
+from hubcli_bottleneck.settings import BottleneckSettings, completed, read_settings
+
+if TYPE_CHECKING:
+    from hubcli.families import Structure
+
+ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "swish": F.silu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "leakyrelu": F.leaky_relu,
+    "mish": F.mish,
+    "relu6": F.relu6,
+    "linear": lambda x: x,
+}
+
+
+class Bottleneck(Method[BottleneckSettings]):
+    """The method `bottleneck`."""
+
+    name: ClassVar[str] = "bottleneck"
+    formats: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "adapterhub": {
+            "down_weight": "adapters.*.adapter_down.0.weight",
+            "down_bias": "adapters.*.adapter_down.0.bias",
+            "up_weight": "adapters.*.adapter_up.weight",
+            "up_bias": "adapters.*.adapter_up.bias",
+            "scaling": "adapters.*.scaling",
+        }
+    }
+
+    def configure(self, config: Mapping[str, Any]) -> BottleneckSettings:
+        """Read a config with AdapterHub's keys; errors as `read_settings`."""
+        return read_settings(config)
+
+    def defaults(self, structure: Structure, config: Mapping[str, Any]) -> dict[str, Any]:
+        """AdapterHub's defaults of the variant, spelled out."""
+        del structure
+        return completed(config)
+
+    def sites(self, structure: Structure, settings: BottleneckSettings) -> Sequence[Site]:
+        """The places of every layer."""
+        return [site for _, _, site in placed(structure, settings)]
+
+    def filed(self, structure: Structure, settings: BottleneckSettings, format: str) -> Mapping[str, Site]:
+        """AdapterHub files by its own modules' names; hubcli's own format by the sites' modules."""
+        if format == "adapterhub":
+            return filed_by_adapterhub(structure, settings)
+        return {structure.relative(site.path): site for site in self.sites(structure, settings)}
+
+    def shapes(self, site: Site, module: nn.Module, settings: BottleneckSettings) -> dict[str, tuple[int, ...]]:
+        """Two linear maps and, where it is learned, the scaling."""
+        width = _width(site, module)
+        narrow = max(1, int(width // settings.factor(layer_index(f"x.x.{site.path}") or 0)))
+        shapes: dict[str, tuple[int, ...]] = {
+            "down_weight": (narrow, width),
+            "down_bias": (narrow,),
+            "up_weight": (width, narrow),
+            "up_bias": (width,),
+        }
+        if isinstance(settings.scaling, str):
+            shapes["scaling"] = (1,) if settings.scaling == "learned" else (width,)
+        return shapes
+
+    def fresh(self, site: Site, module: nn.Module, settings: BottleneckSettings) -> dict[str, Tensor]:
+        """down as AdapterHub starts it, up zero, so that the delta is zero; the scaling one."""
+        made = {name: torch.zeros(shape) for name, shape in self.shapes(site, module, settings).items()}
+        if settings.init == "mam_adapter":
+            nn.init.kaiming_uniform_(made["down_weight"], a=math.sqrt(5))
+        else:
+            nn.init.normal_(made["down_weight"], std=0.02)
+        if "scaling" in made:
+            nn.init.ones_(made["scaling"])
+        return made
+
+    def leaf(
+        self, site: Site, module: nn.Module, settings: BottleneckSettings, tensors: dict[str, Tensor], trainable: bool
+    ) -> Leaf:
+        """Its form is the activation and where z comes from; a frozen scaling is folded into up."""
+        del module
+        source = "parallel" if settings.parallel else "norm" if site.port == "input" else "value"
+        named = dict(tensors)
+        if "scaling" not in named:
+            named["scaling"] = torch.tensor(float(settings.scaling)).to(named["up_weight"])
+        if not trainable:
+            scaling = named.pop("scaling")
+            named["up_weight"] = named["up_weight"] * scaling.view(-1, 1)
+            named["up_bias"] = named["up_bias"] * scaling
+        return Leaf(self, f"{source} {settings.activation}", named, {"dropout": settings.dropout}, trainable)
+
+    def delta(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """scaling · up(act(down(z)))."""
+        t = leaf.tensors
+        source, _, activation = leaf.form.partition(" ")
+        z = x if source == "parallel" else module.forward(value) if source == "norm" else value
+        inner = ACTIVATION[activation](F.linear(z.to(t["down_weight"].dtype), t["down_weight"], t["down_bias"]))
+        added = F.linear(inner, t["up_weight"], t["up_bias"])
+        if "scaling" in t:
+            added = added * t["scaling"]
+        if leaf.trainable and module.training and leaf.constants["dropout"] > 0:
+            added = F.dropout(added, leaf.constants["dropout"])
+        return added.to(value.dtype)
+
+    def merge(self, leaves: Sequence[Leaf], weights: Sequence[float]) -> Leaf | None:
+        """One wide bottleneck: down stacked, up side by side times the weight."""
+        tensors = [leaf.tensors for leaf in leaves]
+        shares = list(zip(tensors, weights, strict=True))
+        merged = {
+            "down_weight": torch.cat([t["down_weight"] for t in tensors], 0),
+            "down_bias": torch.cat([t["down_bias"] for t in tensors], 0),
+            "up_weight": torch.cat([t["up_weight"] * w for t, w in shares], 1),
+            "up_bias": torch.stack([t["up_bias"] * w for t, w in shares]).sum(0),
+        }
+        return Leaf(self, leaves[0].form, merged, {"dropout": 0.0})
+
+    def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
+        """Parallel ones don't read what came before them, so their deltas add up; the others go in sequence."""
+        return self.merge(leaves, [1.0] * len(leaves)) if leaves[0].form.startswith("parallel") else None
+
+
+def _width(site: Site, module: nn.Module) -> int:
+    """The width of the value at a site."""
+    if isinstance(module, nn.Linear):
+        return module.out_features
+    if isinstance(module, Conv1D):
+        return int(module.nf)
+    norms = [
+        m for m in module.modules() if "norm" in type(m).__name__.lower() and getattr(m, "weight", None) is not None
+    ]
+    if not norms:
+        raise UnsupportedSiteError(f"{site.path}: the width of a {type(module).__name__}'s value can't be told")
+    weight = norms[0].weight
+    assert isinstance(weight, Tensor)
+    return int(weight.shape[-1])
