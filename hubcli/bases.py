@@ -90,6 +90,8 @@ def compare(expected: BaseModel | None, own: Identity) -> tuple[str, str]:
             f"weights: made for {expected.id} with sha256 {expected.weights_sha256[:12]}…, "
             f"this model's weights have {own.weights_sha256[:12]}…"
         )
+    if expected.id == own.id and not _is_hub_id(expected.id):  # a folder: the very one that was loaded
+        return "same", ""
     if own.id is None or not _is_hub_id(expected.id):
         return "unknown", f"whether this model is {expected.id} is not known; only names and shapes were checked"
     if not _same_id(expected.id, own.id):
@@ -163,7 +165,6 @@ def find_base(base: BaseModel, *, offline: bool | str = False, token: str | None
     folder = plugins().find_base_model(base.id, base.revision)
     if folder is not None:
         return str(folder)
-    _check_id(base)
     tried += [str(failure) for failure in plugins().failures if failure.plugin.startswith("base-")] or ["base plugins"]
     if _cached(base):
         return base.id
@@ -183,23 +184,17 @@ def find_base(base: BaseModel, *, offline: bool | str = False, token: str | None
     return base.id
 
 
-def _check_id(base: BaseModel) -> None:
+def _cached(base: BaseModel) -> bool:
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
     try:
-        validate_repo_id(base.id)
+        return isinstance(try_to_load_from_cache(base.id, "config.json", revision=base.revision), str)
     except HFValidationError:
         raise BaseNotFoundError(
             f"the base {base.id} was not found: it is no folder on this machine, and no hub can have a model of this name",
             hint="pass your own model",
         ) from None
-
-
-def _cached(base: BaseModel) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(base.id, "config.json", revision=base.revision), str)
 
 
 def _on_hub(base: BaseModel, token: str | None) -> bool:
