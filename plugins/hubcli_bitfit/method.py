@@ -56,7 +56,8 @@ class BitFit(Method[BitFitSettings]):
             raise _without(f"{first} has no bias" if settings.named else none)
         covered = {id(_bias(modules[path])) for path in known}
         for path in matching:
-            if path not in known and _bias(modules[path]) is not None and id(_bias(modules[path])) not in covered:
+            own = _bias(modules[path])
+            if (path not in known and own is not None and id(own) not in covered) or _others(modules[path]):
                 raise _unknown(path, modules[path])
         return [Site(path) for path in known if path not in bare]
 
@@ -133,6 +134,11 @@ def _bias(module: nn.Module) -> Tensor | None:
     """The module's own bias. A child module may be called "bias" too: that is none."""
     bias = module._parameters.get("bias")
     return bias if isinstance(bias, Tensor) else None
+
+
+def _others(module: nn.Module) -> list[str]:
+    """Biases under other names (`q_bias`, `in_proj_bias`): how they are used only the module knows."""
+    return [name for name, p in module._parameters.items() if name.endswith("_bias") and p is not None]
 
 
 def _width(module: nn.Module) -> int:
