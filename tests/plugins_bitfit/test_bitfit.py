@@ -261,6 +261,30 @@ def test_save_and_load(tmp_path: Path) -> None:
         other.load(tmp_path / "a")
 
 
+@pytest.mark.slow
+def test_compiled_in_one_graph_and_swapped_without_another() -> None:
+    torch._dynamo.reset()
+    base, inputs = model_of("bert", torch.float32), inputs_of("bert")
+    graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    fast, handle = torch.compile(base, fullgraph=True, backend=backend), adapt(base)
+    for seed, name in enumerate("abc"):
+        randomised(handle, name, seed)
+    for warm, other in [("a", "b"), (Stack("a", "b"), Average("b", "c"))]:
+        handle.activate(warm)
+        logits(fast, inputs)
+        count = len(graphs)
+        handle.activate(other)
+        assert apart(logits(fast, inputs), logits(base, inputs)) <= 1e-6
+        assert len(graphs) == count
+    handle.activate(rows=["a", None, "b"])
+    assert apart(logits(fast, inputs), logits(base, inputs)) <= 1e-6
+
+
 def tensor(*shape: int, dtype: str = "F32") -> tuple[str, tuple[int, ...]]:
     return dtype, shape
 

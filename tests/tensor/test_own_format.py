@@ -99,8 +99,9 @@ def test_a_broken_folder_is_refused(case: str, saved: Path) -> None:
 
 def test_files_that_are_missing_or_too_many(saved: Path, tmp_path: Path) -> None:
     handle = adapt(model_of("bert"))
-    (tmp_path / "peft" / "manifest.json").write_text('{"somebody": "else"}')
-    handle.load(tmp_path / "peft", "a")
+    for foreign in ('{"somebody": "else"}', "no JSON", "[]"):
+        (tmp_path / "peft" / "manifest.json").write_text(foreign)
+        assert handle.load(tmp_path / "peft", "a") == "a"
     (saved / "adapter_config.json").write_text("{}")
     with pytest.raises(UnsupportedError, match="two adapters"):
         handle.load(saved, "b")
