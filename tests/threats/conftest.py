@@ -17,6 +17,7 @@ from tests.support.adapters import IndexFolder, lora_files
 from tests.support.hostile_server import Answer, Hostile
 from tests.support.hub_server import allow_loopback
 from tests.threats.doors import Door, Outcome, footprint
+from tests.threats.payloads import BIG
 
 COMMIT = "c" * 40
 REPO = {"repo": "acme/demo", "commit": COMMIT}
@@ -73,3 +74,13 @@ def hub_of(index: IndexFolder, answer: Answer, files: dict[str, bytes] | None = 
         for blob in (index.folder / "_files").iterdir():
             blob.unlink()
         yield server
+
+
+def shared(index: IndexFolder, *names: str) -> None:
+    """Adapters of 3 MB that share their weights, each with a card of its own."""
+    for name in names:
+        index.add(name, files=BIG | {"README.md": f"{name}\n".encode()})
+
+
+def is_sound() -> None:
+    assert api.verify()["ok"] and not api.list()["problems"]

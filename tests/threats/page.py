@@ -15,7 +15,7 @@ from tests.threats.rows import ROWS, Row
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "threats.md"
-MODULES = ("entries", "downloads", "formats", "registries", "store", "commands")
+MODULES = ("entries", "downloads", "formats", "registries", "crashes", "store", "commands")
 HEAD = """# Threats and faults
 
 <!-- Written by `python -m tests.threats.page`; a test holds that it is current. -->
