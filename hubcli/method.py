@@ -109,6 +109,8 @@ class Method(Generic[S]):
     ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """The (config, tensors) of another library's file as this method's own; by default they are the same.
 
+        Beside its own keys the config has `version`: what the library wrote of itself, or None.
+
         Raises:
             ConfigKeyError: a key that can't be honoured, by name.
         """

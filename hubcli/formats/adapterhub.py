@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hubcli.errors import ConfigKeyError, MethodNotFoundError, UnsupportedError
+from hubcli.errors import ConfigKeyError, MethodNotFoundError, UnsupportedError, WeightsError
 from hubcli.families import bare_class
 from hubcli.formats import Checkpoint
 from hubcli.formats.pickled import read_bin
@@ -71,7 +71,12 @@ def read(folder: Path) -> Checkpoint:
     if FORMAT not in method.formats:
         raise UnsupportedError(f"{folder}: method '{info.name}' can't read AdapterHub's files yet")
     sites, others = sorted_keys(tensors, method.formats[FORMAT], name)
-    config, sites = method.translated(FORMAT, config, sites)
+    if others and not sites:
+        raise WeightsError(
+            f"{folder}: expected tensors of an adapter '{name}', found only {min(others)[:200]} and the like"
+        )
+    config, sites = method.translated(FORMAT, {**config, "version": envelope.get("version")}, sites)
+    config.pop("version", None)
     digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
     return Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, _base(envelope), notes, filed_as=name)
 

@@ -37,6 +37,7 @@ ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "linear": lambda x: x,
 }
+OLD_NAMES = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 
 
 class Bottleneck(Method[BottleneckSettings]):
@@ -61,6 +62,14 @@ class Bottleneck(Method[BottleneckSettings]):
         """AdapterHub's defaults of the variant, spelled out."""
         del structure
         return completed(config)
+
+    def translated(
+        self, format: str, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """Files from before AdapterHub's library noted its version call the two kinds of gelu otherwise."""
+        old = format == "adapterhub" and config.get("version") is None
+        name = config.get("non_linearity")
+        return ({**config, "non_linearity": OLD_NAMES.get(name, name)} if old and name else config), tensors
 
     def sites(self, structure: Structure, settings: BottleneckSettings) -> Sequence[Site]:
         """The places of every layer."""

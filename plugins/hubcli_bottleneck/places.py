@@ -82,6 +82,13 @@ def filed_by_adapterhub(structure: Structure, settings: BottleneckSettings) -> d
                 f"{structure.base_class}: AdapterHub's names for its layers are not known ({layer.layout.name} layers)",
                 hint="hubcli's own format holds it",
             )
+        if layer.layout.name == "albert" and kind == ATTENTION and not settings.after_norm:
+            # adapters 1.3.0 hands ALBERT's attention adapters projection and residual in each other's place.
+            raise UnsupportedError(
+                "mh_adapter without original_ln_before: in ALBERT AdapterHub's library adapts the residual instead of "
+                "attention's output, so its files mean something else there",
+                hint="hubcli's own format holds it",
+            )
         name = names[0] if kind == ATTENTION else names[1]
         found[name.format(layer=structure.relative(layer.path), index=layer.index)] = site
     return found
