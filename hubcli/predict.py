@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from hubcli.composition import BatchSplit, Expr, Split, contains
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.heads import branches
+from hubcli.method import HubcliWarning
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -69,7 +71,9 @@ def _by_pipeline(handle: Adapted, task: str, texts: Sequence[str], batch_size: i
 
 
 def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_size: int) -> list[Prediction]:
-    encoded = handle.tokenizer(list(texts), truncation=True, padding=False, max_length=_longest(handle))["input_ids"]
+    tokens = handle.tokenizer(list(texts), truncation=True, padding=False, max_length=_longest(handle))
+    _warn_of_cuts(tokens)
+    encoded = tokens["input_ids"]
     children = branches(program.expr) if program.copies > 1 else (program.expr,)
     found: list[list[Prediction | None]] = [[None] * len(texts) for _ in children]
     for picked in _batches(program.expr, [len(ids) for ids in encoded], batch_size):
@@ -80,6 +84,15 @@ def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_siz
             for row, i, expr in zip(part.float(), picked, exprs, strict=True):
                 answers[i] = _answer(handle, texts[i], row, expr)
     return [answer for answers in found for answer in answers if answer is not None]
+
+
+def _warn_of_cuts(tokens: Any) -> None:
+    """Say which texts were longer than the model reads; a tokenizer without offsets does not tell."""
+    cut = [number for number, encoding in enumerate(tokens.encodings or (), 1) if encoding.overflowing]
+    if cut:
+        some = ", ".join(map(str, cut[:5])) + (", …" if len(cut) > 5 else "")
+        longest = max(map(len, tokens["input_ids"]))
+        warnings.warn(f"cut to {longest} tokens, the most the model reads: text {some}", HubcliWarning, stacklevel=5)
 
 
 def _longest(handle: Adapted) -> int | None:

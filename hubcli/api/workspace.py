@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubcli.errors import NotFoundError, UsageError
+from hubcli.errors import IntegrityError, NotFoundError, UsageError
 from hubcli.paths import home
 from hubcli.refs import Ref, parse_ref
 
@@ -108,6 +108,8 @@ class Workspace:
             UsageError: a folder is no release.
             NotFoundError, YankedError, EntryError, NetworkError: as the resolver and the hub say.
         """
+        if ref.kind == "folder" and not ref.folder.is_dir():
+            raise NotFoundError(f"no folder {ref.folder}")
         if ref.kind == "folder":
             raise UsageError(
                 f"'{ref}' is a folder: it is used where it lies, not installed", hint=f'hubcli run {ref} "a text"'
@@ -208,8 +210,20 @@ class Workspace:
         """
         found = self.store.find(ref.store_name, ref.spec)
         if found is not None and ref.index in (None, found.record.index):
+            self._refuse_damaged(found)
             return found
         return self.install(self.resolve(ref), progress)
+
+    def _refuse_damaged(self, item: Installed) -> None:
+        """Hash an installed adapter's files before they are used: what was installed is what runs."""
+        damage = [p for p in self.store.verify(item).problems if p.kind != "extra"]
+        if damage:
+            name, version = self.identity(item)
+            raise IntegrityError(
+                f"{name} {version} is damaged: {damage[0]}",
+                hint=f"fetch it again: hubcli verify {name}@{version} --repair",
+                id="E_INTEGRITY" if damage[0].kind == "missing" else damage[0].id,
+            )
 
     # What is installed
 

@@ -10,7 +10,7 @@ from hubcli import api
 from hubcli.cli.common import Output, command
 from hubcli.cli.text import clean, columns, size
 
-REFS = click.argument("refs", nargs=-1, metavar="REF...")
+REFS = click.argument("refs", nargs=-1, metavar="[REF]...")
 SOME_REFS = click.argument("refs", nargs=-1, required=True, metavar="REF...")
 NO_WAIT = click.option("--no-wait", is_flag=True, help="Fail at once (exit 8) when another process holds the store.")
 
@@ -140,9 +140,11 @@ def outdated(out: Output, refs: tuple[str, ...], offline: bool) -> None:
     """List installed adapters that have a newer version in an index."""
     report = api.outdated(*refs, offline=offline)
     rows = [(o["name"], o["installed"], o["latest"], o["index"]) for o in report["outdated"]]
-    out.data(report, columns(rows, ("NAME", "INSTALLED", "LATEST", "INDEX")) if rows else ["everything is up to date"])
-    for skipped in report["unchecked"]:
-        out.warn(f"{skipped['name']}: {skipped['reason']}")
+    unchecked = report["unchecked"]
+    none = f"{len(unchecked)} adapters could not be checked" if unchecked else "everything is up to date"
+    out.data(report, columns(rows, ("NAME", "INSTALLED", "LATEST", "INDEX")) if rows else [none])
+    for skipped in unchecked:
+        out.warn(f"{skipped['name']} could not be checked: {skipped['reason']}")
 
 
 @command(writes=True, examples="hubcli upgrade\nhubcli upgrade sentiment/bert-lora")
@@ -151,19 +153,20 @@ def outdated(out: Output, refs: tuple[str, ...], offline: bool) -> None:
 def upgrade(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any) -> int:
     """Install the newest versions of the installed adapters (or of these). Old versions stay until they are uninstalled."""
     report = api.upgrade(*refs, dry_run=dry_run, progress=_progress(out), warn=out.warn, **options)
-    lines = _installed_lines(report, dry_run=dry_run) or ["everything is up to date"]
-    return _finish(out, report, lines)
+    lines = _installed_lines(report, dry_run=dry_run)
+    return _finish(out, report, lines or ([] if report["failed"] else ["everything is up to date"]))
 
 
 @command(writes=True, examples="hubcli verify\nhubcli verify sentiment/bert-lora --repair")
 @REFS
-@click.option("--repair", is_flag=True, help="Fetch modified and missing files again.")
+@click.option("--repair", is_flag=True, help="Fetch modified and missing files again, remove extra ones.")
 def verify(out: Output, refs: tuple[str, ...], **options: Any) -> int:
     """Hash installed files again and compare: ok, modified, missing, extra or unverifiable (exit 4 unless all are ok)."""
     report = api.verify(*refs, progress=_progress(out), warn=out.warn, **options)
     lines = []
     for adapter in report["adapters"]:
-        lines.append(f"{adapter['status']}: {adapter['name']} {adapter['version']}")
+        state = "repaired, now ok" if adapter["repaired"] else adapter["status"]
+        lines.append(f"{state}: {adapter['name']} {adapter['version']}")
         lines += [f"  {problem}" for problem in adapter["problems"]]
     out.data(report, lines or ["no adapter is installed"])
     return 0 if report["ok"] else 4

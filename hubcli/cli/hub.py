@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -31,13 +32,12 @@ def serve(out: Output, folder: str, port: int, host: str, token: str | None) -> 
     """Serve FOLDER as a Hugging-Face-Hub-compatible server, until Ctrl-C."""
     from hubcli.server import serve as serve_folder
 
-    serve_folder(
-        Path(folder),
-        host=host,
-        port=port,
-        token=token,
-        ready=lambda url: out.data({"url": url}, [f"serving {folder} at {url}"]),
-    )
+    def ready(url: str) -> None:
+        out.data({"url": url}, [f"serving {folder} at {url}"])
+
+    # Ctrl-C is how a server is stopped: no error
+    with contextlib.suppress(KeyboardInterrupt):
+        serve_folder(Path(folder), host=host, port=port, token=token, ready=ready)
 
 
 hub.add_command(serve)

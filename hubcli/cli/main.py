@@ -115,6 +115,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _usage(error: click.ClickException, as_json: bool) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and error.ctx is not None and not as_json:
+        click.echo(error.ctx.get_help(), err=True)
+        return EXIT_USAGE
     context = getattr(error, "ctx", None)
     hint = f"see '{context.command_path} --help'" if context else None
     _report("E_USAGE", error.format_message(), None, hint, as_json)

@@ -38,4 +38,5 @@ def lock(out: Output, **options: Any) -> None:
 def sync(out: Output, dry_run: bool, **options: Any) -> int:
     """Install exactly what adapters.lock pins; exit 5 when it is missing or stale."""
     report = api.sync(dry_run=dry_run, progress=_progress(out), warn=out.warn, **options)
-    return _finish(out, report, _installed_lines(report, dry_run=dry_run) or ["nothing is locked"])
+    lines = _installed_lines(report, dry_run=dry_run)
+    return _finish(out, report, lines or ([] if report["failed"] else ["nothing is locked"]))

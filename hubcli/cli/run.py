@@ -36,7 +36,8 @@ def run(out: Output, expr: str, texts: tuple[str, ...], file: str | None, **opti
     """Predict with an adapter or a composition.
 
     EXPR is a ref, or blocks of refs: stack(a/x, average(b/y, c/z, weights=[0.7, 0.3])). The newest installed version that fits
-    is used; what is not installed is installed first. Texts come as arguments, from --file, or from stdin (one a line).
+    is used; what is not installed is installed first. Texts come as arguments, from --file, or from stdin (one a line;
+    an empty line is a text too, so that answers and lines stay side by side). A text that starts with - goes after --.
     """
     report = api.run(expr, list(_texts(texts, file)), warn=out.warn, note=out.note, **options)
     out.data(report, _lines(report["predictions"]))
@@ -54,6 +55,8 @@ def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
         )
     name = file or "stdin"
     data = Path(file).read_bytes() if file else sys.stdin.buffer.read()
+    if not data.strip():
+        raise UsageError(f"no text to run on: {name} is empty")
     for number, line in enumerate(data.splitlines(), 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -61,8 +64,7 @@ def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
             raise UsageError(
                 f"{name}, line {number}: not UTF-8 (byte {error.start + 1} is {line[error.start]:#04x})"
             ) from error
-        if text.strip():
-            yield text
+        yield text
 
 
 def _lines(predictions: list[dict[str, Any]]) -> list[str]:

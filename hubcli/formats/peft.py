@@ -117,12 +117,17 @@ def write(
     """Write a folder that plain peft loads.
 
     Raises:
+        UnsupportedError: peft knows no such type.
         IntegrityError: peft's own config class refuses the config.
     """
     import peft
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    made_by = PEFT_TYPE_TO_CONFIG_MAPPING[str(config["peft_type"])]
+    made_by = PEFT_TYPE_TO_CONFIG_MAPPING.get(config["peft_type"])
+    if made_by is None:
+        raise UnsupportedError(
+            f"peft {peft.__version__} knows no peft_type {config['peft_type']!r}", hint="format='hubcli' holds any method"
+        )
     known = {f.name for f in dataclasses.fields(made_by)} - {"peft_type", "peft_version", "auto_mapping"}
     try:
         made = made_by(**{key: value for key, value in config.items() if key in known})

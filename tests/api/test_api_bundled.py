@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from hubcli import Average, Stack, adapt, load_adapter
 from hubcli.adapted import Adapted
 from hubcli.errors import ActiveError
+from hubcli.method import HubcliWarning
 from tests.api.bundled import REF, TEXTS, Oracle, agree, answers, apart, classifier, tokenizer
 from tests.support.cli import hubcli
 
@@ -165,3 +167,30 @@ def test_threads_that_use_one_handle_get_their_own(installed: Path, second: Path
         thread.join(60)
     assert not wrong
     assert handle.active == Stack(REF, "other")
+
+
+def test_a_text_longer_than_the_model_reads_is_named(ready: Adapted) -> None:
+    with pytest.warns(HubcliWarning, match="cut to 512 tokens, the most the model reads: text 2$"):
+        ready.predict(["short", "good " * 3000])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HubcliWarning)
+        ready.predict(["short", "good " * 300])
+
+
+def test_an_empty_line_keeps_its_row(installed: Path) -> None:
+    answer = hubcli("run", REF, "-", "--json", stdin=b"first\n\nthird\n")
+    assert [row["text"] for row in answer.document["predictions"]] == ["first", "", "third"]
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "missing file"])
+def test_row_49_damaged_weights_do_not_answer(home: Path, damage: str) -> None:
+    (done,) = hubcli("install", REF, "--json").document["installed"]
+    weights = Path(done["path"]) / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data) if damage == "flipped byte" else weights.unlink()
+    answer = hubcli("run", REF, "x", "--json")
+    assert answer.code == 4
+    assert "--repair" in answer.document["error"]["hint"]
+    assert hubcli("verify", "--repair").out.startswith("repaired, now ok: sentiment/bert-lora")

@@ -215,3 +215,17 @@ def test_other_bytes_under_an_installed_version_are_refused_and_change_nothing(i
     answer = hubcli("install", "acme/two", "--json")
     assert (answer.code, answer.document["failed"][0]["error"]["id"]) == (4, "E_IMMUTABLE")
     assert hubcli("verify").code == 0
+
+
+def test_what_could_not_be_checked_or_synced_is_not_called_fine(index: IndexFolder, tmp_path: Path) -> None:
+    hubcli("install", "acme/one@1.0.0", "--save", cwd=tmp_path)
+    hubcli("lock", cwd=tmp_path)
+    hubcli("index", "remove", "acme")
+    asked = hubcli("outdated")
+    assert "1 adapters could not be checked" in asked.out
+    assert "up to date" not in asked.out + hubcli("upgrade").out
+    lock = tmp_path / "adapters.lock"
+    lock.write_text(lock.read_text().replace('status = "active"', 'status = "quarantined"'))
+    synced = hubcli("sync", cwd=tmp_path)
+    assert synced.code == 6
+    assert "nothing is locked" not in synced.out

@@ -126,3 +126,10 @@ def test_sigint_ends_a_real_process_with_130(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "interrupted" in err
+
+
+@pytest.mark.parametrize("words", [[], ["index"], ["plugins"]], ids=["hubcli", "index", "plugins"])
+def test_without_a_command_the_help_is_shown_as_help(words: list[str]) -> None:
+    answer = hubcli(*words)
+    assert answer.code == 2
+    assert answer.err == hubcli(*words, "--help").out
