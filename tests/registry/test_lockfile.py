@@ -186,6 +186,24 @@ def test_a_hub_repository_is_locked_by_commit(folder: Path) -> None:
     assert lock_to_resolved(read_lock(folder)) == [item] and check(load_project(folder), read_lock(folder)) == []
 
 
+@pytest.mark.parametrize("base", ["C:\\models\\Fran\u00e7ois B\u00e9", "/srv/models/b", "./x", "/" + "x" * 4095])
+def test_a_base_that_is_a_folder_of_its_author_is_locked(folder: Path, base: str) -> None:
+    (item,) = (r for r in resolved(folder) if r.name == "acme/legal")
+    item = dataclasses.replace(item, release=dataclasses.replace(item.release, base=BaseModel(base)))
+    write_lock(folder / "adapters.lock", make_lock(load_project(folder), [item], indexes(folder)))
+    (locked,) = lock_to_resolved(read_lock(folder))
+    assert locked.release.base == BaseModel(base)
+
+
+@pytest.mark.parametrize("base", ["", "a\\nb", "a\\u001bb", "x" * 4097])
+def test_a_base_in_a_lock_is_one_line(folder: Path, base: str) -> None:
+    text = lock(folder)
+    assert 'id = "acme/tiny"' in text
+    (folder / "adapters.lock").write_text(text.replace('id = "acme/tiny"', f'id = "{base}"'))
+    with pytest.raises(LockError, match=r"base\.id: expected"):
+        read_lock(folder)
+
+
 plain = st.text(st.characters(codec="ascii", exclude_categories=["C"]), min_size=1, max_size=9)
 free = st.dictionaries(
     plain,
