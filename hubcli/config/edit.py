@@ -24,16 +24,19 @@ def add_index(
 ) -> IndexConfig:
     """Write an index to the user's config: last of the list, or first. The same name and URL again changes the rest.
 
-    `dry_run` checks everything and writes nothing.
+    `add_index("bundled", "bundled")` undoes `remove_index("bundled")`. `dry_run` checks everything and writes nothing.
 
     Raises:
         UsageError: E_CONFIG, a name, URL or scope that can't be; or the name stands for another URL.
         DiskError: the config can't be written.
     """
+    if name == BUNDLED:
+        return _put_bundled_back(url, plain=not (token_env or scopes), first=first, dry_run=dry_run)
     file = user_config_file()
     document = read_toml(file)
     value: dict[str, Any] = {"url": url, "token-env": token_env, "scopes": list(scopes)}
     index = values.index(name, {k: v for k, v in value.items() if v}, "command line", Path.cwd(), "user")
+    _refuse_unknown_scheme(index)
     known = {other.name: other for other in values.indexes(document, file, "user")}
     if name in known and known[name].url != index.url:
         hint = f"hubcli index remove {name}"
@@ -44,6 +47,32 @@ def add_index(
     if not dry_run:
         _write(file, document)
     return index
+
+
+def _put_bundled_back(url: str, *, plain: bool, first: bool, dry_run: bool) -> IndexConfig:
+    """The bundled index in its own place, the last, or before all others."""
+    if url != BUNDLED or not plain:
+        raise values.fault("command line", f"indexes.{BUNDLED}", f"{BUNDLED} and neither token nor scopes", url)
+    file = user_config_file()
+    document = read_toml(file)
+    table = {key: item for key, item in document.get("indexes", {}).items() if key != BUNDLED}
+    document["indexes"] = {BUNDLED: True, **table} if first else table
+    if not dry_run:
+        _write(file, document)
+    return IndexConfig(BUNDLED, BUNDLED)
+
+
+def _refuse_unknown_scheme(index: IndexConfig) -> None:
+    """Stop at a URL that neither this package nor an `index-…` plugin, by its name, reads; no plugin is imported."""
+    scheme, separator, _ = index.url.partition("://")
+    if not separator or scheme in ("file", "http", "https"):
+        return
+    from hubcli.plugins import plugins
+
+    brought = [plugin.provides for plugin in plugins().of_kind("index")]
+    if scheme not in brought:
+        kinds = ", ".join(["a folder", *(f"{kind}://" for kind in ("file", "http", "https", *brought))])
+        raise values.fault("command line", f"indexes.{index.name}", kinds, index.url)
 
 
 def remove_index(name: str, *, dry_run: bool = False) -> None:

@@ -65,9 +65,10 @@ class Config:
 def no_index(name: str, known: Iterable[str]) -> NotFoundError:
     """The error for an index that is not configured."""
     there_are = ", ".join(known) or "none"
-    return NotFoundError(
-        f"no index is called '{name}' (there are: {there_are})", hint="add it: hubcli index add NAME URL"
+    add = (
+        f"put it back: hubcli index add {BUNDLED} {BUNDLED}" if name == BUNDLED else "add it: hubcli index add NAME URL"
     )
+    return NotFoundError(f"no index is called '{name}' (there are: {there_are})", hint=add)
 
 
 def origin_of(url: str) -> str:

@@ -241,7 +241,9 @@ def _from_plugin(config: IndexConfig) -> Source:
             make: Callable[[str], Source] = getattr(import_module(module), attribute)
             return make(config.url)
     kinds = ", ".join(["a folder", "file://", "http://", "https://", *sorted(f"{k}://" for k in known)])
-    raise UsageError(f"index '{config.name}': no source reads {scheme}:// (there are: {kinds})", id="E_CONFIG")
+    message = f"index '{config.name}': no source reads {scheme}:// (there are: {kinds})"
+    hint = f"hubcli index remove {config.name}" if config.origin == "user" else f"it stands in: {config.origin}"
+    raise UsageError(message, hint=hint, id="E_CONFIG")
 
 
 def open_catalogs(

@@ -294,6 +294,13 @@ def test_one_bad_entry_is_named_and_the_others_work(folder: Path) -> None:
     assert catalog.has("acme/bad") and [hit.name for hit in catalog.search("bad", limit=9)] == []
 
 
+@pytest.mark.parametrize("origin, hint", [("user", "hubcli index remove far"), ("project", "it stands in: project")])
+def test_an_index_that_nothing_reads_says_how_to_be_rid_of_it(origin: str, hint: str) -> None:
+    with pytest.raises(HubcliError, match="no source reads ftp://") as error:
+        Catalog(IndexConfig("far", "ftp://x", origin=origin))
+    assert (error.value.id, error.value.hint) == ("E_CONFIG", hint)
+
+
 def test_file_names_that_are_no_text(folder: Path) -> None:
     with open(os.fsencode(folder / "acme") + b"/\xff\x1b.json", "wb") as stream:
         stream.write(b"{}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import hubcli.plugins
 from hubcli.config import BUNDLED, add_index, load_config, origin_of, remove_index, user_config_file
+from hubcli.discovery import Found
 from hubcli.errors import HubcliError, NotFoundError, UsageError
 
 
@@ -112,6 +115,42 @@ def test_add_and_remove() -> None:
     assert tomllib.loads(user_config_file().read_text())["mirrors"] == ["/m"]
     with pytest.raises(NotFoundError, match="there are: here, bundled, acme"):
         remove_index("old")
+
+
+def test_the_bundled_index_comes_back() -> None:
+    user('mirrors = ["/m"]\n[indexes]\nown = "/own"\n')
+    remove_index(BUNDLED)
+    with pytest.raises(NotFoundError) as error:
+        load_config().index(BUNDLED)
+    assert error.value.hint == "put it back: hubcli index add bundled bundled"
+    assert add_index(BUNDLED, BUNDLED, dry_run=True).url == BUNDLED and list(urls()) == ["own"]
+    add_index(BUNDLED, BUNDLED)
+    assert user_config_file().read_text() == 'mirrors = [\n    "/m",\n]\n\n[indexes]\nown = "/own"\n'
+    assert list(urls()) == ["own", BUNDLED]
+    add_index(BUNDLED, BUNDLED, first=True)
+    assert list(urls()) == [BUNDLED, "own"]
+
+
+@pytest.mark.parametrize("url, options", [("/a", {}), (BUNDLED, {"scopes": ["a/*"]}), (BUNDLED, {"token_env": "T"})])
+def test_the_bundled_index_is_what_it_is(url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="bundled") as error:
+        add_index(BUNDLED, url, **options)
+    assert error.value.id == "E_CONFIG" and not user_config_file().exists()
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "HTTPS://x.example", "://x", "team2://x", "s3://bucket/index"])
+def test_an_index_that_nothing_reads_is_not_added(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = [Found(f"index-{name}", "m", "d", "1") for name in ("team", "s3")]
+    monkeypatch.setattr(hubcli.plugins, "scan", lambda _: iter(declared))
+    monkeypatch.setenv("HUBCLI_DISABLE_PLUGINS", "index-s3")
+    monkeypatch.setattr(hubcli.plugins, "plugins", hubcli.plugins.Plugins)
+    expected = "expected a folder, file://, http://, https://, team://, found"
+    with pytest.raises(UsageError, match=expected) as error:
+        add_index("two", url)
+    assert error.value.id == "E_CONFIG" and "indexes.two" in error.value.message and not user_config_file().exists()
+    add_index("two", "team://x")
+    add_index("three", "file:///srv/index")
+    assert urls() == {"two": "team://x", "three": "file:///srv/index", BUNDLED: BUNDLED}
 
 
 def test_a_name_keeps_its_url() -> None:
