@@ -63,7 +63,7 @@ def _documents(folder: Path) -> tuple[dict[str, Any], list[tuple[str, Fault]]]:
 
 
 def _stored_files(folder: Path, documents: Iterable[Any]) -> Iterator[tuple[str, Fault]]:
-    """Files in `_files/` that are not what their name says, and those that entries promise another size of."""
+    """Files in `_files/` that are not what their name says, those that entries promise another size of, and missing ones."""
     sizes: dict[str, int] = {}
     for file in sorted((folder / FILES).iterdir()) if (folder / FILES).is_dir() else ():
         with file.open("rb") as stream:
@@ -72,12 +72,20 @@ def _stored_files(folder: Path, documents: Iterable[Any]) -> Iterator[tuple[str,
         if sha256 != file.name:
             yield f"{FILES}/{file.name}", Fault("", "the sha256 that its name is", sha256, "E_HASH")
     for document in documents:
-        for release in _dicts(document.get("releases")):
-            for spec in _dicts(release.get("files")):
-                size = sizes.get(str(spec.get("sha256")), -1)
-                if size not in (-1, spec.get("size")):
-                    fault = Fault(f"{shown(spec.get('path'))[1:-1]}.size", str(size), shown(spec.get("size")), "E_SIZE")
+        for number, release in enumerate(_dicts(document.get("releases"))):
+            for at, spec in enumerate(_dicts(release.get("files"))):
+                for fault in _file_faults(release, spec, f"releases[{number}].files[{at}]", sizes):
                     yield f"{document.get('name')}.json", fault
+
+
+def _file_faults(release: dict[str, Any], spec: dict[str, Any], at: str, sizes: dict[str, int]) -> Iterator[Fault]:
+    """Another size than that of the file in `_files/`; or, without such a file, no hub. A quarantined release needs none."""
+    size = sizes.get(str(spec.get("sha256")))
+    if size is not None and size != spec.get("size"):
+        yield Fault(f"{shown(spec.get('path'))[1:-1]}.size", str(size), shown(spec.get("size")), "E_SIZE")
+    if size is None and not release.get("hub") and release.get("status") != "quarantined":
+        expected = f"a file {FILES}/{shown(spec.get('sha256'), 80)[1:-1]} or a hub"
+        yield Fault(at, expected, "neither", "E_NOT_FOUND")
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -50,6 +50,18 @@ def test_files_beside_the_entries_are_compared(tmp_path: Path) -> None:
         build_site(tmp_path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("status", ["active", "quarantined"])
+def test_every_file_can_be_had_from_somewhere(tmp_path: Path, status: str) -> None:
+    files = [spec(b"weights"), spec(b"gone") | {"path": "b.safetensors"}]
+    nowhere = release("1.1.0", files=files, hub=None, status=status, status_reason="harm")
+    write(tmp_path, entry("acme/legal", release(files=files), nowhere))
+    store(tmp_path, b"weights")
+    missing = [] if status == "quarantined" else [("acme/legal.json", "E_NOT_FOUND", "releases[1].files[1]")]
+    assert found(tmp_path) == missing
+    for _, fault in check_folder(tmp_path)[1]:
+        assert fault.expected == f"a file _files/{files[1]['sha256']} or a hub" and fault.found == "neither"
+
+
 def spec(data: bytes, size: int | None = None) -> dict[str, Any]:
     sha256 = hashlib.sha256(data).hexdigest()
     return {"path": "adapter_model.safetensors", "size": size or len(data), "sha256": sha256, "role": "weights"}
