@@ -90,9 +90,14 @@ def compare(expected: BaseModel | None, own: Identity) -> tuple[str, str]:
             f"weights: made for {expected.id} with sha256 {expected.weights_sha256[:12]}…, "
             f"this model's weights have {own.weights_sha256[:12]}…"
         )
-    if expected.id == own.id and not _is_hub_id(expected.id):  # a folder: the very one that was loaded
+    return _compare_ids(expected, own)
+
+
+def _compare_ids(expected: BaseModel, own: Identity) -> tuple[str, str]:
+    is_folder = not _is_hub_id(expected.id)
+    if is_folder and expected.id == own.id:  # the very folder that was loaded
         return "same", ""
-    if own.id is None or not _is_hub_id(expected.id):
+    if is_folder or own.id is None:
         return "unknown", f"whether this model is {expected.id} is not known; only names and shapes were checked"
     if not _same_id(expected.id, own.id):
         return "different", f"base: made for {expected.id}, this model is {own.id}"

@@ -6,6 +6,7 @@ the validator). A schema with any other keyword has no compiled form.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -137,9 +138,9 @@ def _size(kind: Any, least: bool) -> Callable[..., Check]:
     return build
 
 
-def _bound(least: bool) -> Callable[..., Check]:
+def _bound(holds: Callable[[Any, Any], bool]) -> Callable[..., Check]:
     def build(wanted: float, *_: Any) -> Check:
-        return lambda v: not isinstance(v, int | float) or (v >= wanted if least else v <= wanted)
+        return lambda v: not isinstance(v, int | float) or isinstance(v, bool) or holds(v, wanted)
 
     return build
 
@@ -162,6 +163,8 @@ _KEYWORDS: dict[str, Callable[..., Check]] = {
     "maxItems": _size(list, False),
     "minProperties": _size(dict, True),
     "maxProperties": _size(dict, False),
-    "minimum": _bound(True),
-    "maximum": _bound(False),
+    "minimum": _bound(operator.ge),
+    "maximum": _bound(operator.le),
+    "exclusiveMinimum": _bound(operator.gt),
+    "exclusiveMaximum": _bound(operator.lt),
 }

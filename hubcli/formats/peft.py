@@ -126,7 +126,8 @@ def write(
     made_by = PEFT_TYPE_TO_CONFIG_MAPPING.get(config["peft_type"])
     if made_by is None:
         raise UnsupportedError(
-            f"peft {peft.__version__} knows no peft_type {config['peft_type']!r}", hint="format='hubcli' holds any method"
+            f"peft {peft.__version__} knows no peft_type {config['peft_type']!r}",
+            hint="format='hubcli' holds any method",
         )
     known = {f.name for f in dataclasses.fields(made_by)} - {"peft_type", "peft_version", "auto_mapping"}
     try:

@@ -50,7 +50,12 @@ def release(files: dict[str, bytes], version: str = "1.0.0", **fields: Any) -> d
     """A release document for these files."""
     roles = {"README.md": "card", "adapter_config.json": "config"}
     listed = [
-        {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "role": roles.get(path, "weights")}
+        {
+            "path": path,
+            "size": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "role": roles.get(path, "weights"),
+        }
         for path, data in sorted(files.items())
     ]
     return {
