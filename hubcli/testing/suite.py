@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Average, BatchSplit, Expr, Parallel, Stack
-from hubcli.errors import HubcliError, NameInUseError
+from hubcli.errors import HubcliError, NameInUseError, UnsupportedError
 from hubcli.formats import FORMATS
 from hubcli.hookspecs import API
 from hubcli.plugins import plugins
@@ -221,7 +221,11 @@ class Suite:
         expected = case.under("a")
         for format in (f for f in FORMATS if f == "hubcli" or (f in claims and f in tables)):
             once, again = tmp_path / format / "once", tmp_path / format / "again"
-            case.handle.save("a", once, format=format)
+            try:
+                case.handle.save("a", once, format=format)
+            except UnsupportedError:
+                assert format != "hubcli", "hubcli's own format holds any method"
+                continue  # a format that this method is only read from
             case.handle.load(once, format)
             assert apart(case.under(format), expected) <= self.tolerance, format
             case.handle.save(format, again, format=format)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
 from hubcli.method import Leaf, Method, Site
-from hubcli_lora import maths
+from hubcli_lora import adapterhub, maths
 from hubcli_lora.check import KEYS
 from hubcli_lora.settings import ALL_LINEAR, LoraSettings, read_settings
 
@@ -28,7 +28,10 @@ class Lora(Method[LoraSettings]):
     """The method `lora`."""
 
     name: ClassVar[str] = "lora"
-    formats: ClassVar[Mapping[str, Mapping[str, str]]] = {"peft": {p: ending for ending, p in KEYS.items()}}
+    formats: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "peft": {p: ending for ending, p in KEYS.items()},
+        "adapterhub": adapterhub.TABLE,
+    }
 
     def configure(self, config: Mapping[str, Any]) -> LoraSettings:
         """Read a config with peft's keys; errors as `read_settings`."""
@@ -46,6 +49,12 @@ class Lora(Method[LoraSettings]):
                 f"target_modules: there is no default for a model of type '{family}'", hint="name them"
             )
         return {**config, "target_modules": known[family]}
+
+    def translated(
+        self, format: str, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """AdapterHub's config and tensors as peft's; errors as `hubcli_lora.adapterhub.translated`."""
+        return adapterhub.translated(config, tensors) if format == "adapterhub" else (config, tensors)
 
     def sites(self, structure: Structure, settings: LoraSettings) -> Sequence[Site]:
         """The output of every targeted module."""

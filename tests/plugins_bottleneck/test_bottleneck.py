@@ -240,4 +240,5 @@ def test_old_files_name_gelu_otherwise(saved: Path) -> None:
         envelope["config"]["non_linearity"], envelope["version"] = "gelu", version
         file.write_text(json.dumps({key: value for key, value in envelope.items() if value is not None}))
         handle = adapt(tiny("bert"))
-        assert handle.adapters[handle.load(saved)].config["non_linearity"] == wanted
+        name = handle.load(saved)
+        assert handle.adapters[name].config["non_linearity"] == wanted

@@ -20,6 +20,7 @@ GOLDENS = Path(os.environ.get("HUBCLI_GOLDENS") or Path(__file__).parents[1] / "
 MODELS = {"bert": tf.BertModel, "distilbert": tf.DistilBertModel, "gpt2": tf.GPT2Model}
 FAMILIES = [family for family in MODELS if (GOLDENS / family).is_dir()]
 ADAPTERS = ["seq_bn", "seq_bn_b", "seq_bn_r16_gelu", "double_seq_bn", "double_seq_bn_b", "par_bn"]
+LORAS = ["lora", "lora_b", "lora_qkv_out"]
 EXPRESSIONS: dict[str, Expr] = {
     "base": None,
     **{name: name for name in ADAPTERS},
@@ -46,6 +47,17 @@ def lab(request: Any, tmp_path_factory: Any) -> Any:
 def hidden(handle: Adapted, inputs: dict[str, torch.Tensor], expr: Expr = None, rows: Any = None) -> torch.Tensor:
     with torch.no_grad(), handle.using(expr, rows):
         return handle.model(**inputs).last_hidden_state  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("golden", LORAS)
+def test_loras_are_adapterhubs(lab: Any, golden: str) -> None:
+    handle, inputs, outputs = lab
+    folder = GOLDENS / handle.structure.architecture.removesuffix("Model").lower() / "adapters" / golden
+    if not folder.is_dir():
+        pytest.skip(f"{golden} is not among these goldens")
+    name = handle.load(folder)
+    assert apart(hidden(handle, inputs, name), outputs[golden]) <= 1e-5
+    assert apart(outputs[golden], outputs["base"]) > 0.1
 
 
 @pytest.mark.parametrize("golden", EXPRESSIONS)
