@@ -2,7 +2,7 @@
 
 The standard library's, because a full client takes longer to import than the rest of a command. A token goes to
 the origin it is bound to and nowhere else, also not across a redirect; no redirect leads from https to http;
-proxies are those of the environment.
+proxies are those of the environment, and none stands before this machine itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -107,9 +106,7 @@ class Response:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -120,6 +117,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Neither followed nor looked at: the base class stumbles over a Location that is no URL."""
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
+
+
+class _Proxies(urllib.request.ProxyHandler):
+    """The environment's proxies, which can't reach this machine's loopback: it is asked directly."""
+
+    def proxy_open(self, request: urllib.request.Request, proxy: str, type: str) -> Any:
+        """None where no proxy is to be asked."""
+        local = is_loopback(origin_of(request.full_url))
+        return None if local else super().proxy_open(request, proxy, type)
 
 
 class Http:
@@ -145,7 +151,7 @@ class Http:
         self._timeout = timeout
         self._sleep = sleep
         self._clock = clock
-        self._opener = urllib.request.build_opener(_NoRedirect())
+        self._opener = urllib.request.build_opener(_Proxies(), _NoRedirect())
 
     def get(self, url: str, headers: Mapping[str, str] | None = None, *, max_bytes: int) -> Response:
         """GET a URL; 429 and 5xx are tried again, redirects followed.
@@ -187,7 +193,7 @@ class Http:
                 answer.close()
                 wait = _asked_wait(answer.headers) or wait
                 if answer.status not in _RETRIED or number == TRIES or wait > MAX_WAIT:
-                    _refused(answer.status, url, wait, bool(self._token(url)))
+                    _refused(answer.status, url, wait, self._denied_hint(url))
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
 
@@ -207,6 +213,11 @@ class Http:
         """The token bound to a URL's origin; over plain http to this machine alone."""
         origin = origin_of(url)
         return self._tokens.get(origin) if origin.startswith("https://") or is_loopback(origin) else None
+
+    def _denied_hint(self, url: str) -> str:
+        """What to do about a 401 or 403."""
+        bind = "bind a token: hubcli index add NAME URL --token-env VAR"
+        return "the token bound to it is not accepted" if self._token(url) else bind
 
 
 def _shown(url: str) -> str:
@@ -268,15 +279,10 @@ def _asked_wait(headers: Any) -> float | None:
     return None
 
 
-def _refused(status: int, url: str, wait: float, had_token: bool) -> NoReturn:
+def _refused(status: int, url: str, wait: float, denied_hint: str) -> NoReturn:
     shown = _shown(url)
     if status in (401, 403):
-        hint = (
-            "the token bound to it is not accepted"
-            if had_token
-            else "bind a token: hubcli index add NAME URL --token-env VAR"
-        )
-        raise NetworkError(f"{shown}: access denied ({status})", hint=hint, id="E_DENIED")
+        raise NetworkError(f"{shown}: access denied ({status})", hint=denied_hint, id="E_DENIED")
     if status == 404:
         raise NotFoundError(f"{shown}: not found (404)")
     if status == 410:

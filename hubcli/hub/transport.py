@@ -24,6 +24,11 @@ def own_endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
 
 
+def unless_public(endpoint: str) -> str | None:
+    """A hub as locks and records name it: the Hugging Face Hub goes without saying."""
+    return None if endpoint == DEFAULT_ENDPOINT else endpoint
+
+
 class HubHttp(Http):
     """The client for one hub.
 
@@ -62,6 +67,14 @@ class HubHttp(Http):
 
             self._token_given = "" if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token() or ""
         return self._token_given or None
+
+    def _denied_hint(self, url: str) -> str:
+        """As `Http._denied_hint`; the person's own hub takes the token that huggingface_hub takes."""
+        if origin_of(url) != self._own:
+            return super()._denied_hint(url)
+        if self._token(url):
+            return "the token (of HF_TOKEN or 'hf auth login') is not accepted, or has no right to this repository"
+        return "set HF_TOKEN, or log in: hf auth login"
 
     def _once(self, url: str, headers: dict[str, str]) -> Any:
         import httpx2

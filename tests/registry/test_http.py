@@ -230,6 +230,17 @@ def test_https_does_not_become_http() -> None:
         _next("https://a.example/x", "http://a.example/x")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+def test_no_proxy_stands_before_this_machine(server: StaticServer, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Hostile(lambda request, send: send(reply(200, b"proxied"))) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client = Client()
+        assert fetch(client, server.url.replace("127.0.0.1", host) + "a.json") == BODY and not proxy.requests
+        assert fetch(client, "http://index.example/a.json") == b"proxied"
+
+
 def test_offline_names_the_switch(server: StaticServer) -> None:
     error = refusal(Client(offline="HF_HUB_OFFLINE"), server.url + "a.json")
     assert (error.id, error.exit_code) == ("E_OFFLINE", 7) and "HF_HUB_OFFLINE" in str(error.hint)
