@@ -37,7 +37,7 @@ class LockedIndex:
 
 @dataclass(frozen=True, slots=True)
 class LockedAdapter:
-    """One pinned release."""
+    """One pinned release; `endpoint` is the hub of an `hf:` one, None the person's own."""
 
     name: str
     version: str
@@ -47,6 +47,7 @@ class LockedAdapter:
     kind: str = "adapter"
     description: str = ""
     entry_sha256: str | None = None
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def _adapter_table(item: Resolved) -> dict[str, Any]:
         "kind": item.kind,
         "description": item.description,
         "entry-sha256": item.entry_sha256,
+        "endpoint": item.endpoint if item.index == "hf" else None,
         "release": release,
     }
     return {key: value for key, value in ((k, _pruned(v)) for k, v in table.items()) if value not in (None, "")}
@@ -190,15 +192,23 @@ def check(project: Project, lock: Lock) -> list[str]:
             reasons.append(f"{name}: {project.file.name} wants {ref}, the lock was made for {adapter.requested}")
     reasons += [f"{name} is locked and no longer wanted" for name in locked if name not in {*project.wants, *required}]
     reasons += [f"{name} is required by a composition and not locked" for name in sorted(required - locked.keys())]
-    for index in lock.indexes:
-        url = project.indexes.get(index.name)
-        if url is not None and _same_place(url) != _same_place(index.url):
-            reasons.append(f"index '{index.name}' is another: {url} in {project.file.name}, {index.url} in the lock")
+    for index in moved_indexes(project, lock):
+        url = project.indexes[index.name]
+        reasons.append(f"index '{index.name}' is another: {url} in {project.file.name}, {index.url} in the lock")
     return reasons
 
 
-def _same_place(url: str) -> str:
-    return os.path.normpath(url) if "://" not in url else url.rstrip("/")
+def moved_indexes(project: Project, lock: Lock) -> list[LockedIndex]:
+    """The indexes that the project has at another place than the lock."""
+    folder = project.file.parent.absolute()
+    indexes = [index for index in lock.indexes if index.name in project.indexes]
+    return [i for i in indexes if _place(project.indexes[i.name], folder) != _place(i.url, folder)]
+
+
+def _place(url: str, beside: Path) -> str:
+    """A URL, or a folder made absolute, in one way of writing."""
+    folder = IndexConfig("", url).folder
+    return url.rstrip("/") if folder is None else os.path.normpath(beside / folder.expanduser())
 
 
 def lock_to_resolved(lock: Lock) -> list[Resolved]:
@@ -224,7 +234,7 @@ def lock_to_resolved(lock: Lock) -> list[Resolved]:
                 description=adapter.description,
                 entry_sha256=adapter.entry_sha256,
                 snapshot_sha256=index.snapshot_sha256 if index else None,
-                endpoint=index.endpoint if index else None,
+                endpoint=index.endpoint if index else adapter.endpoint,
                 file_roots=_file_roots(index, lock.file) if index else (),
                 warnings=warnings_of(adapter.name, adapter.release),
             )

@@ -159,8 +159,9 @@ class Resolved:
     """One ref resolved to one release: what `install` fetches and `lock` pins.
 
     `name` is `group/name`, or `hf:org/repo` for a repository without an index entry; `version` is a SemVer version, or the
-    40-hex commit for `hf:`. `endpoint` is the hub the index names for its files (None: the person's own HF_ENDPOINT).
-    `file_roots` are folders or URLs (`<root>/<sha256>`) beside the index that may hold the files by hash.
+    40-hex commit for `hf:`. `endpoint` is the hub the index names for its files, or that an `hf:` ref was resolved at (None:
+    the person's own HF_ENDPOINT). `file_roots` are folders or URLs (`<root>/<sha256>`) beside the index that may hold the
+    files by hash.
     `entry_sha256` hashes the bytes of the entry as served (None for `hf:`).
     """
 

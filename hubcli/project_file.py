@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli import toml_file
+from hubcli.config import BUNDLED
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.refs import Ref, parse_ref
 
@@ -55,8 +56,14 @@ def load_project(path: Path) -> Project:
     for name, value in table.items():
         ref = _wanted(name, value, file)
         wants[ref.store_name] = ref
-    urls = {name: value.get("url", "") if isinstance(value, dict) else str(value) for name, value in indexes.items()}
-    return Project(file, wants, urls)
+    return Project(file, wants, {name: _url(value) for name, value in indexes.items()})
+
+
+def _url(value: object) -> str:
+    """An index's URL as written; `bundled = true` stands for the bundled index's."""
+    if isinstance(value, dict):
+        return str(value.get("url", ""))
+    return BUNDLED if value is True else str(value)
 
 
 def _wanted(name: str, value: object, file: Path) -> Ref:

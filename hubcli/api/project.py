@@ -129,11 +129,13 @@ def _checked(project: Project, *, must_exist: bool = False) -> lockfile.Lock:
 
 
 def _still_locked(project: Project) -> dict[str, Resolved]:
-    """The releases of the present lock that the project still asks for in the same words."""
+    """The releases of the present lock that the project still asks for in the same words, of indexes at the same place."""
     if not project.lock_file.is_file():
         return {}
-    resolved = lockfile.lock_to_resolved(lockfile.read_lock(project.lock_file))
-    return {r.name: r for r in resolved if r.name in project.wants and str(project.wants[r.name]) == r.requested}
+    pinned = lockfile.read_lock(project.lock_file)
+    moved = {index.name for index in lockfile.moved_indexes(project, pinned)}
+    resolved = [r for r in lockfile.lock_to_resolved(pinned) if r.name in project.wants and r.index not in moved]
+    return {r.name: r for r in resolved if str(project.wants[r.name]) == r.requested}
 
 
 def _pinned(workspace: Workspace, ref: Ref, *, dry_run: bool) -> Resolved:

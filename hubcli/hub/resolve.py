@@ -28,7 +28,7 @@ from hubcli.hub.peft_config import (
     trains_tokens,
 )
 from hubcli.hub.sources import MemorySource, switch
-from hubcli.hub.transport import COMMIT, HubHttp
+from hubcli.hub.transport import COMMIT, HubHttp, unless_public
 from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, HubLocation, Json, Release, Resolved
 from hubcli.refs import Ref
@@ -85,7 +85,7 @@ def resolve_hub(
         hub=HubLocation(ref.name, commit),
         head=head_of(config),
     )
-    return Resolved(ref.store_name, commit, str(ref), release, index="hf", endpoint=endpoint)
+    return Resolved(ref.store_name, commit, str(ref), release, index="hf", endpoint=unless_public(http.endpoint))
 
 
 def _info(http: HubHttp, ref: Ref) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,25 @@ def test_lock_keeps_what_is_locked_until_told_to_upgrade(index: IndexFolder, pro
     index.add("acme/one", "1.0.0", "1.2.0")
     assert [a["version"] for a in hubcli("lock", "--json", cwd=project).document["adapters"]] == ["1.0.0"]
     assert [a["version"] for a in hubcli("lock", "--upgrade", "--json", cwd=project).document["adapters"]] == ["1.2.0"]
+
+
+def test_lock_asks_an_index_again_that_has_moved(index: IndexFolder, project: Path) -> None:
+    for name, version in (("a", "1.0.0"), ("b", "1.2.0")):
+        IndexFolder(project / name).add("team/x", version)
+
+    def locked(url: object) -> str:
+        wanted = f'[indexes]\nteam = {json.dumps(str(url))}\n[adapters]\n"team/x" = "^1.0"\n'
+        (project / "adapters.toml").write_text(wanted)
+        (row,) = hubcli("lock", "--json", cwd=project).document["adapters"]
+        return str(row["version"])
+
+    assert locked("a") == "1.0.0"
+    IndexFolder(project / "a").add("team/x", "1.0.0", "1.1.0")
+    same = ("./a/", project / "a", (project / "a").as_uri())
+    assert {locked(url) for url in same} == {"1.0.0"}, "the same place in other words"
+    assert hubcli("lock", "--check", cwd=project).code == 0
+    assert locked("b") == "1.2.0"
+    assert locked("a") == "1.1.0"
 
 
 def test_check_and_upgrade_are_two_wishes(index: IndexFolder, project: Path) -> None:

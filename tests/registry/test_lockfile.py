@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hubcli import lockfile
-from hubcli.config import IndexConfig
+from hubcli.config import BUNDLED, IndexConfig
 from hubcli.errors import EntryError, HubcliError, LockError, NotFoundError, UsageError, YankedError
 from hubcli.index.catalog import Catalog
 from hubcli.lockfile import check, lock_to_resolved, make_lock, read_lock, write_lock
@@ -107,6 +107,13 @@ def test_what_does_not_matter_makes_no_lock_stale(folder: Path, text: str) -> No
     assert check(load_project(folder), read_lock(folder)) == []
 
 
+def test_the_bundled_index_of_a_project_makes_no_lock_stale(folder: Path) -> None:
+    (folder / "adapters.toml").write_text("[indexes]\nbundled = true\n" + WANTED)
+    project, found = load_project(folder), [dataclasses.replace(item, index=BUNDLED) for item in resolved(folder)]
+    write_lock(folder / "adapters.lock", make_lock(project, found, [IndexConfig(BUNDLED, BUNDLED)]))
+    assert check(project, read_lock(folder)) == []
+
+
 def test_what_a_composition_requires_is_locked_with_it(folder: Path) -> None:
     composed = release(expression="stack(acme/tax)", requires={"acme/tax": "^1"}, method=None)
     write(folder / "index", entry("zoo/ape", composed, kind="composition"))
@@ -181,9 +188,11 @@ def test_a_hub_repository_is_locked_by_commit(folder: Path) -> None:
     made = Release(
         COMMIT, "unknown", "", method="lora", base=BaseModel("a/b"), files=(spec,), hub=HubLocation("org/repo", COMMIT)
     )
-    item = Resolved("hf:org/repo", COMMIT, "hf:org/repo@main", made, "hf")
-    write_lock(folder / "adapters.lock", make_lock(load_project(folder), [item], indexes(folder)))
-    assert lock_to_resolved(read_lock(folder)) == [item] and check(load_project(folder), read_lock(folder)) == []
+    for endpoint in (None, "https://hub.acme.example"):
+        item = Resolved("hf:org/repo", COMMIT, "hf:org/repo@main", made, "hf", endpoint=endpoint)
+        write_lock(folder / "adapters.lock", make_lock(load_project(folder), [item], indexes(folder)))
+        assert lock_to_resolved(read_lock(folder)) == [item] and check(load_project(folder), read_lock(folder)) == []
+    assert read_lock(folder).warnings == ()
 
 
 @pytest.mark.parametrize("base", ["C:\\models\\Fran\u00e7ois B\u00e9", "/srv/models/b", "./x", "/" + "x" * 4095])

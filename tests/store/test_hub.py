@@ -13,8 +13,9 @@ import pytest
 
 from hubcli import api
 from hubcli.errors import HubcliError
+from hubcli.hub import transport
 from hubcli.hub.resolve import resolve_hub
-from hubcli.hub.sources import Sources
+from hubcli.hub.sources import MemorySource, Sources
 from hubcli.installer import install_resolved
 from hubcli.lockfile import read_lock
 from hubcli.refs import parse_ref
@@ -146,6 +147,47 @@ def test_a_dry_run_of_lock_installs_nothing_and_lock_pins_every_hash(
     (pinned,) = read_lock(tmp_path).adapters
     assert {f.path: f.sha256 for f in pinned.release.files} == {path: sha(data) for path, data in FILES.items()}
     assert api.lock(tmp_path, upgrade=True, dry_run=True)["changed"] is False
+
+
+def test_a_lock_says_which_hub_and_no_other_hubs_token_goes_there(
+    live: LiveHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.import_folder("acme/demo", repo(tmp_path / "src", FILES))
+    monkeypatch.setenv("HF_ENDPOINT", live.url + "/")
+    (tmp_path / "adapters.toml").write_text('[adapters]\n"hf:acme/demo" = "main"\n')
+    api.lock(tmp_path)
+    assert [item.endpoint for item in read_lock(tmp_path).adapters] == [live.url]
+    live.log.clear()
+    monkeypatch.setenv("HUBCLI_HOME", str(tmp_path / "another home"))
+    MemorySource._seen.clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_person_secret")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert [row["changed"] for row in api.sync(tmp_path)["installed"]] == [True]
+    assert live.seen("GET", "/resolve/") and not any("authorization" in one.headers for one in live.log)
+    (installed,), _ = Store(tmp_path / "another home").scan()
+    assert installed.record.endpoint == live.url
+
+
+def test_the_public_hub_is_not_written_down(live: LiveHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.import_folder("acme/demo", repo(tmp_path / "src", FILES))
+    monkeypatch.setenv("HF_ENDPOINT", live.url)
+    monkeypatch.setattr(transport, "DEFAULT_ENDPOINT", live.url)
+    assert resolve_hub(parse_ref("hf:acme/demo")).endpoint is None
+
+
+@pytest.mark.parametrize("token, says", [(None, "set HF_TOKEN, or log in: hf auth login"), ("wrong", "HF_TOKEN")])
+def test_a_private_repository_says_how_to_show_the_token(
+    monkeypatch: pytest.MonkeyPatch, token: str | None, says: str
+) -> None:
+    with Hostile(lambda request, send: send(reply(401))) as private:
+        with pytest.raises(HubcliError) as caught:
+            resolve_hub(parse_ref("hf:acme/priv"), endpoint=private.url, token=token)
+        assert "index add" in str(caught.value.hint), "a hub of another's"
+        monkeypatch.setenv("HF_ENDPOINT", private.url)
+        with pytest.raises(HubcliError) as caught:
+            resolve_hub(parse_ref("hf:acme/priv"), token=token)
+    error = caught.value
+    assert error.id == "E_DENIED" and says in str(error.hint) and "index add" not in str(error.hint)
 
 
 @pytest.mark.parametrize("ref", ["hf:acme/nosuch", "hf:acme/demo@nosuch"])
