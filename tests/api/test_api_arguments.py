@@ -39,8 +39,12 @@ def test_dtype(given: Any, dtype: torch.dtype, installed: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
-def test_device(device: Any, installed: Path) -> None:
+def test_device(device: Any, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    to = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *a, **k: (moved.append(a), to(self, *a, **k))[1])
     assert load_adapter(REF, device=device).model.device == torch.device("cpu")
+    assert moved == [(torch.device("cpu"),)]
     assert run(REF, ["a gripping film"], device=str(device))["predictions"][0]["label"] == "positive"
 
 

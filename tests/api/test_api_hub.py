@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hubcli import api, load_adapter
+from hubcli.manifest import Installed
+from hubcli.paths import home as home_folder
+from hubcli.store.matching import newest
+from hubcli.store.store import Store
 from tests.api.hub_repos import adapter_folder, at_hub, base_folder, off_line
 from tests.support.cli import hubcli
 from tests.support.hub_server import LiveHub, allow_loopback, client_environment
@@ -105,6 +110,29 @@ def test_the_whole_life_of_an_adapter_from_a_hub(
     assert not hub.log, "offline is offline"
     refused = hubcli("upgrade", "hf:acme/mood@main", "--json", "--offline")
     assert refused.code == 7 and "--offline" in json.dumps(refused.document)
+
+
+def test_of_two_commits_of_one_second_the_one_installed_last_is_newest(
+    hub: LiveHub, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    paths = {}
+    for seed in (1, 2):
+        commit = hub.import_folder("acme/mood", classifier(tmp_path, bases, seed=seed))
+        paths[commit] = Path(hubcli("install", "hf:acme/mood", "--json").document["installed"][0]["path"])
+    items = [store_item(path, commit) for commit, path in paths.items()]
+    for last in items:
+        for item in items:
+            os.utime(item.path, (1, 2 if item is last else 1))
+        found = newest(items, "main")
+        assert found is not None and found.record.version == last.record.version
+
+
+def store_item(path: Path, commit: str) -> Installed:
+    """As installed, at a time that is the same for all."""
+    [item] = [item for item in Store(home_folder()).versions("hf:acme/mood") if item.record.version == commit]
+    assert Path(item.path) == path
+    release = dataclasses.replace(item.record.release, published="2026-01-02T03:04:05Z")
+    return dataclasses.replace(item, record=dataclasses.replace(item.record, release=release))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
