@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import signal
 import threading
 import time
@@ -184,12 +185,11 @@ def test_a_branch_that_moved_and_a_repository_that_is_gone(
         assert hub.import_folder("acme/demo", source) != old
         api.uninstall("hf:acme/demo")
         assert door("sync", cwd=work).document["installed"][0]["version"] == old
-    api.uninstall("hf:acme/demo")
-    api.cache_prune()
-    for blob in (home / "store/v1/blobs").glob("??/*"):
-        blob.unlink()
-    with Hostile(lambda r, send: send(reply(404))) as gone:
-        monkeypatch.setenv("HF_ENDPOINT", gone.url)
+        api.uninstall("hf:acme/demo")
+        api.cache_prune()
+        for blob in (home / "store/v1/blobs").glob("??/*"):
+            blob.unlink()
+        shutil.rmtree(hub.folder)
         outcome = door("sync", cwd=work)
         assert (outcome.id, outcome.code) == ("E_NOT_FOUND", 3) and "gone" in outcome.text
         monkeypatch.setenv("HUBCLI_MIRRORS", str(mirror.folder / "_files"))
