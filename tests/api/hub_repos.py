@@ -68,7 +68,7 @@ def base_folder(folder: Path, family: str = "bert", seed: int = 0, **changes: An
 
 def adapter_folder(
     folder: Path, base: Path, base_id: str | None, *, family: str = "bert", task: str | None = "SEQ_CLS", classes: int = 2,
-    seed: int = 1, labels: list[str] | None = None, **config: Any,
+    seed: int = 1, labels: list[str] | None = None, heads: list[str] | None = None, **config: Any,
 ) -> Path:  # fmt: skip
     """A LoRA written by peft, no tensor of it at zero; `config` overwrites keys of its config file."""
     torch.manual_seed(seed)
@@ -76,7 +76,9 @@ def adapter_folder(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AUTO[task].from_pretrained(base, **options)
-        tuned = get_peft_model(model, LoraConfig(task_type=task, r=3, lora_alpha=5, target_modules=TARGETS[family]))
+        tuned = get_peft_model(
+            model, LoraConfig(task_type=task, r=3, lora_alpha=5, target_modules=TARGETS[family], modules_to_save=heads)
+        )
         for parameter in tuned.parameters():
             if parameter.requires_grad:
                 nn.init.normal_(parameter, std=0.4)

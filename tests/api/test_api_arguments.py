@@ -94,6 +94,11 @@ def test_with_the_persons_own_model(key: str, installed: Path) -> None:
     assert "hubcli_residents" not in dict(model.named_modules())
 
 
+def test_a_model_that_is_none_is_told_before_anything_is_looked_for(home: Path) -> None:
+    with pytest.raises(UsageError, match="expected a transformers model, found str"):
+        load_adapter("nobody/nothing", "bert-base-uncased")
+
+
 def test_adapt(installed: Path, home: Path) -> None:
     with pytest.raises(UsageError, match="expected a transformers model, found dict"):
         adapt({})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from hubcli import adapt, load_adapter
 from hubcli.errors import BaseNotFoundError, UnsupportedError
@@ -108,3 +108,15 @@ def test_labels_that_do_not_fit_are_not_used(bases: dict[str, Path], tmp_path: P
     for name, labels in odd.items():
         folder = adapter_folder(tmp_path / name, bases["bert"], str(bases["bert"]), classes=3, labels=labels)
         assert load_adapter(str(folder)).adapters[name].labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_a_head_of_words_has_no_labels(bases: dict[str, Path], tmp_path: Path) -> None:
+    base = str(bases["llama"])
+    folder = adapter_folder(tmp_path / "lm", bases["llama"], base, family="llama", task="CAUSAL_LM", heads=["lm_head"])
+    oracle = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(folder)).eval()
+    tokens = {"input_ids": torch.arange(4, 16).reshape(2, 6)}
+    adapted = load_adapter(str(folder))
+    with torch.no_grad():
+        assert (adapted.model(**tokens).logits - oracle(**tokens).logits).abs().max() <= 1e-5
+    info = adapted.adapters["lm"]
+    assert info.heads == ("lm_head",) and info.labels is None and not info.notes
