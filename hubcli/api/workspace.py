@@ -101,7 +101,7 @@ class Workspace:
 
     # From refs to releases
 
-    def resolve(self, ref: Ref) -> Resolved:
+    def resolve(self, ref: Ref, *, endpoint: str | None = None) -> Resolved:
         """The newest release that a ref allows, its warnings told.
 
         Raises:
@@ -117,7 +117,9 @@ class Workspace:
         if ref.kind == "hf":
             from hubcli.hub.resolve import resolve_hub
 
-            resolved = resolve_hub(ref, tokens=self.config.tokens(), token=self.token, offline=self.offline)
+            resolved = resolve_hub(
+                ref, endpoint=endpoint, tokens=self.config.tokens(), token=self.token, offline=self.offline
+            )
         else:
             resolved = self.resolver.resolve(ref)
         return self._told(resolved)
@@ -143,7 +145,7 @@ class Workspace:
         """
         record = item.record
         if record.index == "hf":
-            return self.resolve(parse_ref(record.requested))
+            return self.resolve(parse_ref(record.requested), endpoint=record.endpoint)
         return self.resolve(Ref("index", record.name, index=record.index))
 
     def newer(self, item: Installed) -> Resolved | None:

@@ -95,6 +95,10 @@ def test_the_whole_life_of_an_adapter_from_a_hub(
     third = hub.import_folder("acme/mood", classifier(tmp_path, bases, classes=3, labels=LABELS, seed=3))
     rows = hubcli("outdated", "hf:acme/mood@main", "--json").document["outdated"]
     assert [(row["installed"], row["latest"]) for row in rows] == [(second, third)]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("hubcli.hub.transport.own_endpoint", lambda: "http://127.0.0.1:9")
+        again = hubcli("outdated", "hf:acme/mood@main", "--json").document
+        assert again == {"outdated": rows, "unchecked": []}, "the hub it came from is asked, not the one of today"
     assert hubcli("upgrade", "hf:acme/mood@main", "--json").document["installed"][0]["version"] == third
     assert hubcli("verify", "--json").document["ok"]
     assert {row["version"] for row in hubcli("list", "--json").document["adapters"]} == {first, second, third}
