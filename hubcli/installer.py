@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
 from hubcli.hub.fetch import Fetcher
@@ -133,18 +134,13 @@ def _planned(resolved: Resolved, store: Store) -> Installed:
 
 
 def _record(resolved: Resolved, release: Release) -> Record:
-    return Record(
-        v=RECORD_V,
-        name=resolved.name,
-        version=resolved.version,
-        requested=resolved.requested,
-        index=resolved.index,
-        kind=resolved.kind,
-        description=resolved.description,
-        release=release,
-        entry_sha256=resolved.entry_sha256,
-        endpoint=resolved.endpoint,
-    )
+    return Record(v=RECORD_V, release=release, **_identity(resolved))
+
+
+def _identity(item: Resolved | Record) -> dict[str, Any]:
+    """What a resolution and the record of its install have in common, beside the release."""
+    keys = ("name", "version", "requested", "index", "kind", "description", "entry_sha256", "endpoint")
+    return {key: getattr(item, key) for key in keys}
 
 
 def _install(
@@ -240,15 +236,5 @@ def _wanted(installed: Installed, resolved: Resolved | None) -> Resolved:
     record = installed.record
     if resolved is not None and _same_files(record.release, resolved.release):
         return resolved
-    return Resolved(
-        name=record.name,
-        version=record.version,
-        requested=record.requested,
-        release=record.release,
-        index=record.index,
-        kind=record.kind,
-        description=record.description,
-        entry_sha256=record.entry_sha256,
-        endpoint=record.endpoint,
-        file_roots=resolved.file_roots if resolved else (),
-    )
+    roots = resolved.file_roots if resolved else ()
+    return Resolved(release=record.release, file_roots=roots, **_identity(record))
