@@ -8,7 +8,7 @@ from typing import Any
 
 from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
-from hubcli.errors import HubcliError, NotFoundError
+from hubcli.errors import HubcliError
 from hubcli.index.catalog import Catalog
 from hubcli.resolver import Resolver
 
@@ -81,7 +81,7 @@ def index_update(*names: str, offline: bool | None = None, dry_run: bool = False
     known = {catalog.name: catalog for catalog in workspace.catalogs}
     for name in names:
         if name not in known:
-            raise NotFoundError(f"no index is called '{name}' (there are: {', '.join(known)})")
+            raise settings.no_index(name, known)
     rows = []
     asked = [known[name] for name in names or known]
     for catalog in asked:

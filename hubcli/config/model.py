@@ -50,17 +50,6 @@ class Config:
         """Origin → token, of the variables that are set."""
         return {origin: token for origin, variable in self.token_envs if (token := os.environ.get(variable))}
 
-    def index(self, name: str) -> IndexConfig:
-        """The index of this name.
-
-        Raises:
-            NotFoundError: there is none; names those there are.
-        """
-        for index in self.indexes:
-            if index.name == name:
-                return index
-        raise no_index(name, [index.name for index in self.indexes])
-
 
 def no_index(name: str, known: Iterable[str]) -> NotFoundError:
     """The error for an index that is not configured."""

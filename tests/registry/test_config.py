@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import hubcli.plugins
+from hubcli.api import index_update
 from hubcli.config import BUNDLED, add_index, load_config, origin_of, remove_index, user_config_file
 from hubcli.discovery import Found
 from hubcli.errors import HubcliError, NotFoundError, UsageError
@@ -121,7 +122,7 @@ def test_the_bundled_index_comes_back() -> None:
     user('mirrors = ["/m"]\n[indexes]\nown = "/own"\n')
     remove_index(BUNDLED)
     with pytest.raises(NotFoundError) as error:
-        load_config().index(BUNDLED)
+        index_update(BUNDLED)
     assert error.value.hint == "put it back: hubcli index add bundled bundled"
     assert add_index(BUNDLED, BUNDLED, dry_run=True).url == BUNDLED and list(urls()) == ["own"]
     add_index(BUNDLED, BUNDLED)
