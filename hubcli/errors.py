@@ -4,7 +4,7 @@
     ├── UsageError                  E_USAGE          a command line or an argument that makes no sense
     │   ├── RefError                E_REF            a ref that can't be read
     │   └── ExpressionError         E_EXPRESSION     a composition that can't be read or built
-    ├── NotFoundError               E_NOT_FOUND      no such adapter, version, index, base, method or file
+    ├── NotFoundError               E_NOT_FOUND      no such adapter, version (E_CONFLICT), index, base, method or file
     │   ├── MethodNotFoundError     E_METHOD         no plugin provides this PEFT method
     │   └── BaseNotFoundError       E_BASE_NOT_FOUND the base model is neither local nor on a hub
     ├── IntegrityError              E_INTEGRITY      bytes or records that are not what was promised
@@ -52,6 +52,7 @@ EXIT_CODES: dict[str, int] = {
     "E_NOT_FOUND": EXIT_NOT_FOUND,
     "E_METHOD": EXIT_NOT_FOUND,
     "E_BASE_NOT_FOUND": EXIT_NOT_FOUND,
+    "E_CONFLICT": EXIT_NOT_FOUND,
     # entries of an index
     "E_SCHEMA": EXIT_INTEGRITY,
     "E_JSON_SYNTAX": EXIT_INTEGRITY,
@@ -68,6 +69,8 @@ EXIT_CODES: dict[str, int] = {
     "E_IMMUTABLE": EXIT_INTEGRITY,
     "E_VERSION": EXIT_INTEGRITY,
     "E_SNAPSHOT": EXIT_INTEGRITY,
+    "E_REQUIRES": EXIT_INTEGRITY,
+    "E_CYCLE": EXIT_INTEGRITY,
     "E_SIGNATURE": EXIT_INTEGRITY,
     # bytes
     "E_INTEGRITY": EXIT_INTEGRITY,

@@ -113,7 +113,8 @@ def _there(resolved: Resolved, store: Store, progress: Progress) -> Installed | 
         )
     try:
         progress.start(f"verifying {resolved.name}", sum(f.size for f in present.record.release.files))
-        return present if store.verify(present, progress.advance).ok else None
+        whole = store.verify(present, progress.advance).ok
+        return present if whole and present.record.pins == resolved.pins else None
     except (HubcliError, FileNotFoundError):
         return None
     finally:
@@ -121,7 +122,9 @@ def _there(resolved: Resolved, store: Store, progress: Progress) -> Installed | 
 
 
 def _same_files(present: Release, wanted: Release) -> bool:
-    """Whether two releases have the same files; a hash that is not known beforehand fits any."""
+    """Whether two releases have the same files and expression; a hash that is not known beforehand fits any."""
+    if (present.expression, present.requires) != (wanted.expression, wanted.requires):
+        return False
     here = {f.path: f for f in present.files}
     if here.keys() != {f.path for f in wanted.files}:
         return False
@@ -139,13 +142,18 @@ def _record(resolved: Resolved, release: Release) -> Record:
 
 def _identity(item: Resolved | Record) -> dict[str, Any]:
     """What a resolution and the record of its install have in common, beside the release."""
-    keys = ("name", "version", "requested", "index", "kind", "description", "entry_sha256", "endpoint")
+    keys = ("name", "version", "requested", "index", "kind", "description", "entry_sha256", "endpoint", "pins")
     return {key: getattr(item, key) for key in keys}
 
 
 def _install(
     resolved: Resolved, store: Store, sources: Sources, progress: Progress, allow_base_mismatch: bool, warn: Warn
 ) -> Installed:
+    missing = [f"{name} {version}" for name, version in resolved.pins.items() if not store.has(name, version)]
+    if missing or (resolved.kind != "adapter" and not resolved.pins):
+        raise NotFoundError(
+            f"{resolved.name} {resolved.version} requires {', '.join(missing) or 'what nothing says'}: not installed"
+        )
     needed = sum(spec.size for spec in resolved.release.files)
     check_space(store.path, needed)
     with store.staging(needed) as staging:
@@ -175,6 +183,7 @@ def check_content(staging: Staging, release: Release, kind: str, allow_base_mism
         if header is not None:
             headers[spec.path] = header
     if kind != "adapter" or not release.method:
+        content.check_fusion(staging.folder, release)
         return
     config: dict[str, object] = dict(release.method_config)
     if any(spec.path == content.CONFIG for spec in release.files):

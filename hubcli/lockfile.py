@@ -15,10 +15,12 @@ from typing import Any
 
 from hubcli import paths, schema, toml_file
 from hubcli._version import __version__
+from hubcli.compositions import requirements
 from hubcli.config import BUNDLED, IndexConfig
-from hubcli.errors import LockError
+from hubcli.errors import EntryError, LockError
 from hubcli.manifest import Release, Resolved
 from hubcli.project_file import LOCK, Project
+from hubcli.versions import Range
 
 LOCK_VERSION = "1.0"
 LIMIT = 16 * 1024 * 1024
@@ -37,7 +39,8 @@ class LockedIndex:
 
 @dataclass(frozen=True, slots=True)
 class LockedAdapter:
-    """One pinned release; `endpoint` is the hub of an `hf:` one, None the person's own."""
+    """One pinned release; `endpoint` is the hub of an `hf:` one, None the person's own; `required_by` says, for people,
+    which compositions and fusions of the lock require it."""
 
     name: str
     version: str
@@ -48,6 +51,7 @@ class LockedAdapter:
     description: str = ""
     entry_sha256: str | None = None
     endpoint: str | None = None
+    required_by: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def make_lock(project: Project, resolved: Iterable[Resolved], indexes: Sequence[
         "index": [
             _index_table(index, pinned, project) for index in indexes if any(r.index == index.name for r in pinned)
         ],
-        "adapter": [_adapter_table(item) for item in pinned],
+        "adapter": [_adapter_table(item, _required_by(item.name, pinned)) for item in pinned],
     }
     head = "# Written by 'hubcli lock'; edit adapters.toml instead.\n"
     return head + tomli_w.dumps({key: value for key, value in document.items() if value})
@@ -105,7 +109,11 @@ def _index_table(index: IndexConfig, pinned: Sequence[Resolved], project: Projec
     return {key: value for key, value in table.items() if value}
 
 
-def _adapter_table(item: Resolved) -> dict[str, Any]:
+def _required_by(name: str, pinned: Sequence[Resolved]) -> list[str]:
+    return [other.name for other in pinned if name in requirements(other)]
+
+
+def _adapter_table(item: Resolved, required_by: list[str]) -> dict[str, Any]:
     release = item.release.to_json()
     for key in _JSON_TEXT:
         release[key] = json.dumps(release[key], sort_keys=True) if release[key] else None
@@ -121,9 +129,10 @@ def _adapter_table(item: Resolved) -> dict[str, Any]:
         "description": item.description,
         "entry-sha256": item.entry_sha256,
         "endpoint": item.endpoint if item.index == "hf" else None,
+        "required-by": required_by,
         "release": release,
     }
-    return {key: value for key, value in ((k, _pruned(v)) for k, v in table.items()) if value not in (None, "")}
+    return {key: value for key, value in ((k, _pruned(v)) for k, v in table.items()) if value not in (None, "", [])}
 
 
 def _pruned(value: Any) -> Any:
@@ -183,7 +192,7 @@ def check(project: Project, lock: Lock) -> list[str]:
     """Why a lock no longer says what its project wants, one line a reason; [] where it does."""
     reasons = []
     locked = {adapter.name: adapter for adapter in lock.adapters}
-    required = {name for adapter in lock.adapters for name in adapter.release.requires}
+    required = _required(project, locked)
     for name, ref in project.wants.items():
         adapter = locked.get(name)
         if adapter is None:
@@ -192,10 +201,27 @@ def check(project: Project, lock: Lock) -> list[str]:
             reasons.append(f"{name}: {project.file.name} wants {ref}, the lock was made for {adapter.requested}")
     reasons += [f"{name} is locked and no longer wanted" for name in locked if name not in {*project.wants, *required}]
     reasons += [f"{name} is required by a composition and not locked" for name in sorted(required - locked.keys())]
+    for by in lock.adapters:
+        for name, spec in requirements(by).items():
+            version = locked[name].version if name in locked else None
+            if version is not None and not Range(spec).allows(version):
+                reasons.append(f"{by.name} requires {name} {spec}, {version} is locked")
     for index in moved_indexes(project, lock):
         url = project.indexes[index.name]
         reasons.append(f"index '{index.name}' is another: {url} in {project.file.name}, {index.url} in the lock")
     return reasons
+
+
+def _required(project: Project, locked: Mapping[str, LockedAdapter]) -> set[str]:
+    """All that what the project wants requires, directly or not."""
+    required: set[str] = set()
+    ahead = [*project.wants]
+    while ahead:
+        adapter = locked.get(ahead.pop())
+        new = requirements(adapter).keys() - required if adapter else set()
+        required |= new
+        ahead += new
+    return required
 
 
 def moved_indexes(project: Project, lock: Lock) -> list[LockedIndex]:
@@ -239,7 +265,30 @@ def lock_to_resolved(lock: Lock) -> list[Resolved]:
                 warnings=warnings_of(adapter.name, adapter.release),
             )
         )
-    return found
+    return _with_parts(found, lock.file)
+
+
+def _with_parts(found: list[Resolved], file: Path) -> list[Resolved]:
+    """Each composition with its parts, and behind them.
+
+    Raises:
+        LockError: it is in a cycle, or requires what the lock does not pin.
+    """
+    from hubcli.compositions import Need, gather
+    from hubcli.resolver import with_parts
+
+    pins = {item.name: item for item in found}
+
+    def pick(name: str, needs: tuple[Need, ...]) -> Resolved:
+        if name not in pins:
+            raise LockError(f"{file}: {name} is required by {needs[0].by} and not locked", hint="hubcli lock")
+        return pins[name]
+
+    try:
+        ordered = gather({name: Need("", file.name) for name in pins}, pick)
+    except EntryError as error:
+        raise LockError(f"{file}: {error.message}", hint="write it again: hubcli lock") from None
+    return [with_parts(name, ordered) for name in ordered]
 
 
 def _file_roots(index: LockedIndex, file: Path) -> tuple[str, ...]:

@@ -162,7 +162,8 @@ class Resolved:
     40-hex commit for `hf:`. `endpoint` is the hub the index names for its files, or that an `hf:` ref was resolved at (None:
     the person's own HF_ENDPOINT). `file_roots` are folders or URLs (`<root>/<sha256>`) beside the index that may hold the
     files by hash.
-    `entry_sha256` hashes the bytes of the entry as served (None for `hf:`).
+    `entry_sha256` hashes the bytes of the entry as served (None for `hf:`). `parts` are the releases that a composition or a
+    fusion requires, directly or not, each before what needs it; `pins` their versions by name.
     """
 
     name: str
@@ -177,11 +178,16 @@ class Resolved:
     endpoint: str | None = None
     file_roots: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    pins: Json = field(default_factory=dict)
+    parts: tuple[Resolved, ...] = ()
 
 
 @frozen
 class Record(Document):
-    """What the store writes beside an installed adapter: everything `list`, `verify`, `run` need, with no index at hand."""
+    """What the store writes beside an installed adapter: everything `list`, `verify`, `run` need, with no index at hand.
+
+    `pins` is, of a composition or a fusion, the exact version by name of all that it was installed with.
+    """
 
     v: int
     name: str
@@ -193,6 +199,7 @@ class Record(Document):
     release: Release = field(metadata={"read": Release.from_json})
     entry_sha256: str | None = None
     endpoint: str | None = None
+    pins: Json = field(default_factory=dict)
 
 
 @frozen

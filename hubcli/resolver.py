@@ -6,7 +6,7 @@ No solver: each name alone. Yanked releases are taken only by an exact version, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from hubcli.refs import Ref
 from hubcli.versions import Range, in_order
 
 if TYPE_CHECKING:
+    from hubcli.compositions import Need
     from hubcli.index.view import Hit
     from hubcli.manifest import Entry, Release, Resolved
     from hubcli.schema import Fault
@@ -86,11 +87,15 @@ class Resolver:
                 return index, Entry.from_json(json.loads(raw)), sha256(raw).hexdigest()
         raise self._unknown_name(ref, asked)
 
-    def resolve(self, ref: Ref) -> Resolved:
-        """The release that a ref of kind "index" stands for.
+    def resolve(self, ref: Ref, needs: Sequence[Need] = ()) -> Resolved:
+        """The release that a ref of kind "index" stands for; what it requires is not looked at (see `complete`).
+
+        Args:
+            ref: name, range and index.
+            needs: further ranges that the version has to meet, with who has them.
 
         Raises:
-            NotFoundError: no such name or version; says what there is.
+            NotFoundError: no such name or version; says what there is. E_CONFLICT, no version meets all needs: they are named.
             YankedError: E_QUARANTINED, or E_YANKED where all versions that fit are withdrawn.
             EntryError, NetworkError: as `entry`.
         """
@@ -99,7 +104,7 @@ class Resolver:
         if ref.kind != "index":
             raise UsageError(f"'{ref}' is no index ref")
         index, entry, entry_sha256 = self.entry(ref)
-        release = choose(ref, entry)
+        release = choose(ref, entry, needs)
         return Resolved(
             name=entry.name,
             version=release.version,
@@ -114,6 +119,23 @@ class Resolver:
             file_roots=index.file_roots,
             warnings=warnings_of(entry.name, release),
         )
+
+    def complete(self, resolved: Resolved) -> Resolved:
+        """A release with all that it requires, where it requires something: each name in the newest version that all allow.
+
+        Raises:
+            EntryError: E_CYCLE, E_REQUIRES; BaseMismatchError: as `hubcli.compositions.gather`.
+            NotFoundError: E_CONFLICT and others, as `resolve`.
+        """
+        if resolved.kind == "adapter":
+            return resolved
+        from hubcli.compositions import Need, gather
+        from hubcli.refs import Ref
+
+        def pick(name: str, needs: tuple[Need, ...]) -> Resolved:
+            return resolved if name == resolved.name else self.resolve(Ref("index", name), needs)
+
+        return with_parts(resolved.name, gather({resolved.name: Need("", "you")}, pick))
 
     def review(self, resolved: Resolved) -> Resolved:
         """A locked or installed release with today's status from its index: warnings when yanked or deprecated.
@@ -190,16 +212,28 @@ class Resolver:
         return NotFoundError(f"no adapter is called '{ref.name}' (indexes asked: {where})", hint=hint)
 
 
-def choose(ref: Ref, entry: Entry) -> Release:
+def with_parts(name: str, found: Mapping[str, Resolved]) -> Resolved:
+    """One of the releases found together, with its requirements among them as `parts` and `pins`."""
+    from hubcli.compositions import closure
+
+    def pins(name: str) -> dict[str, str]:
+        return {part.name: part.version for part in closure(name, found)}
+
+    parts = tuple(replace(part, pins=pins(part.name)) for part in closure(name, found))
+    return replace(found[name], parts=parts, pins=pins(name))
+
+
+def choose(ref: Ref, entry: Entry, needs: Sequence[Need] = ()) -> Release:
     """The release of an entry that a ref stands for; see `Resolver.resolve`."""
-    wanted = Range(ref.spec)
-    fits = {r.version: r for r in entry.releases if wanted.allows(r.version)}
+    ranges = [Range(spec) for spec in (ref.spec, *(need.spec for need in needs)) if spec] or [Range("")]
+    fits = {r.version: r for r in entry.releases if all(wanted.allows(r.version) for wanted in ranges)}
     if not fits:
-        raise _no_version(ref, entry)
+        raise _conflict(ref, needs) if needs else _no_version(ref, entry)
     usable = {v: r for v, r in fits.items() if r.status != "quarantined"}
     if not usable:
         refuse_quarantined(entry.name, fits[in_order(fits)[-1]])
-    offered = {v: r for v, r in usable.items() if r.yanked is None or wanted.exact is not None}
+    exact = any(wanted.exact is not None for wanted in ranges)
+    offered = {v: r for v, r in usable.items() if r.yanked is None or exact}
     if not offered:
         raise _all_yanked(ref, usable[in_order(usable)[-1]])
     return offered[in_order(offered)[-1]]
@@ -241,6 +275,14 @@ def _no_version(ref: Ref, entry: Entry) -> NotFoundError:
     wanted = f"@{ref.spec}" if ref.spec else "(a version that is no prerelease)"
     hint = f"take one of them: hubcli install {ref.name}@{ordered[-1]}"
     return NotFoundError(f"{ref.name} has no version {wanted} (there are: {there_are})", hint=hint)
+
+
+def _conflict(ref: Ref, needs: Sequence[Need]) -> NotFoundError:
+    from hubcli.compositions import Need
+
+    asked = [*([Need(ref.spec, "you")] if ref.spec else []), *needs]
+    wanted = ", ".join(f"{need.by}: {need.spec or 'any that is no prerelease'}" for need in asked)
+    return NotFoundError(f"no version of {ref.name} is what all ask for ({wanted})", id="E_CONFLICT")
 
 
 def _all_yanked(ref: Ref, release: Release) -> YankedError:

@@ -48,6 +48,7 @@ ROOMS: dict[str, list[str]] = {
         "store",
         "resolver",
         "project_file",
+        "compositions",
         "lockfile",
         "installer",
     ],

@@ -9,7 +9,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
-    from hubcli.api.indexes import index_add, index_build, index_check, index_list, index_remove, index_update
+    from hubcli.api.indexes import (
+        index_add,
+        index_build,
+        index_check,
+        index_compose,
+        index_list,
+        index_remove,
+        index_update,
+    )
     from hubcli.api.models import adapt, load_adapter
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
     from hubcli.api.predictions import run
@@ -22,7 +30,10 @@ _MODULES = {
     "project": ("lock", "sync"),
     "models": ("load_adapter", "adapt"),
     "predictions": ("run",),
-    "indexes": ("index_list", "index_add", "index_remove", "index_update", "index_check", "index_build"),
+    "indexes": (
+        *("index_list", "index_add", "index_remove", "index_update"),
+        *("index_check", "index_build", "index_compose"),
+    ),
     "plugin_checks": ("plugins_list", "plugins_info", "plugins_doctor"),
     "upkeep": ("cache_dir", "cache_size", "cache_prune", "doctor"),
 }
@@ -37,6 +48,7 @@ __all__ = [
     "index_add",
     "index_build",
     "index_check",
+    "index_compose",
     "index_list",
     "index_remove",
     "index_update",

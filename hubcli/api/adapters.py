@@ -9,7 +9,7 @@ from typing import Any
 from hubcli.api import reports
 from hubcli.api.reports import Report
 from hubcli.api.workspace import Warn, Workspace
-from hubcli.errors import HubcliError, UsageError
+from hubcli.errors import HubcliError, PolicyError, UsageError
 from hubcli.manifest import Installed, Resolved
 from hubcli.progress import Progress, Silent, for_terminal
 from hubcli.refs import parse_ref
@@ -59,16 +59,18 @@ def install(
     report = Report(keep_going)
     pins = _pins(workspace, refs) if locked else {}
     bar = for_terminal() if progress else Silent()
+    versions: dict[str, str] = {}
     for text in refs:
         with report.attempt(text):
             resolved = pins[text] if locked else workspace.resolve(parse_ref(text))
-            done = workspace.install(
+            for done in workspace.install_all(
                 resolved, bar, dry_run=dry_run, no_wait=no_wait, allow_base_mismatch=allow_base_mismatch
-            )
-            report.add(done)
+            ):
+                report.add(done)
+            versions[resolved.name] = resolved.version
     if save:
         with report.attempt("adapters.toml"):
-            _save(refs, report.document, dry_run)
+            _save(refs, versions, dry_run)
     return report.document
 
 
@@ -78,16 +80,17 @@ def _pins(workspace: Workspace, refs: Sequence[str]) -> dict[str, Resolved]:
     return locked(workspace, refs)
 
 
-def _save(refs: Sequence[str], document: Json, dry_run: bool) -> None:
+def _save(refs: Sequence[str], versions: dict[str, str], dry_run: bool) -> None:
     from hubcli.api.project import save
 
-    save(refs, document, dry_run=dry_run)
+    save(refs, versions, dry_run=dry_run)
 
 
 def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False, warn: Warn | None = None) -> Json:
     """Remove every installed version that the refs allow (schemas/cli/uninstall). Content stays until `cache prune`.
 
     Raises:
+        PolicyError: an installed composition or fusion, which the refs don't name, needs one of them; nothing is removed.
         UsageError: no ref.
         NotFoundError: nothing installed fits a ref; nothing is removed.
         BusyError: another process holds the adapter.
@@ -96,13 +99,26 @@ def uninstall(*refs: str, dry_run: bool = False, no_wait: bool = False, warn: Wa
         raise UsageError("uninstall needs at least one ref")
     workspace = Workspace(warn=warn)
     rows = []
-    for item in workspace.matching(refs, broken=True):
+    items = workspace.matching(refs, broken=True)
+    _refuse_needed(workspace, items)
+    for item in sorted(items, key=lambda item: -len(item.record.pins) if isinstance(item, Installed) else 0):
         name, version = workspace.identity(item)
         if not dry_run:
             with workspace.store.lock(name, no_wait=no_wait, warn=workspace.warn):
                 workspace.store.remove(item)
         rows.append({"name": name, "version": version, "path": item.path})
     return {"removed": rows}
+
+
+def _refuse_needed(workspace: Workspace, items: Sequence[Any]) -> None:
+    """Stop where something installed, that does not go too, was installed with one of these."""
+    going = {workspace.identity(item) for item in items if isinstance(item, Installed)}
+    for other in workspace.store.installed():
+        needed = going & {*other.record.pins.items()}
+        if needed and workspace.identity(other) not in going:
+            (name, version), by = min(needed), f"{other.record.name} {other.record.version}"
+            hint = f"uninstall both: hubcli uninstall {name}@{version} {other.record.name}@{other.record.version}"
+            raise PolicyError(f"{name} {version} is needed by the {other.record.kind} {by}", hint=hint)
 
 
 def list() -> Json:
@@ -135,7 +151,8 @@ def upgrade(
         with report.attempt(item.record.name):
             latest = workspace.newer(item)
             if latest is not None:
-                report.add(workspace.install(latest, bar, dry_run=dry_run, no_wait=no_wait))
+                for done in workspace.install_all(latest, bar, dry_run=dry_run, no_wait=no_wait):
+                    report.add(done)
     return report.document
 
 

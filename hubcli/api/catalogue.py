@@ -118,7 +118,7 @@ def outdated(*refs: str, offline: bool | None = None, token: str | None = None) 
         except HubcliError as error:
             unchecked.append({"name": record.name, "reason": error.message})
             continue
-        if latest is not None:
+        if latest is not None and latest.version != record.version:
             row = {"name": record.name, "installed": record.version, "latest": latest.version, "index": latest.index}
             rows.append(row)
     return {"outdated": rows, "unchecked": unchecked}

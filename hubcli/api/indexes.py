@@ -1,15 +1,17 @@
-"""index list, add, remove, update, check, build."""
+"""index list, add, remove, update, check, build, compose."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
+from hubcli.composition import Expr
 from hubcli.errors import HubcliError
 from hubcli.index.catalog import Catalog
+from hubcli.manifest import Resolved
 from hubcli.resolver import Resolver
 
 Json = dict[str, Any]
@@ -130,3 +132,57 @@ def index_build(
 
     built = build_site(Path(folder), Path(out), name=name, endpoint=hub_endpoint, dry_run=dry_run)
     return {"out": str(out), "entries": built.entries, "snapshot": built.snapshot_sha256, "files": built.files}
+
+
+def index_compose(
+    expr: str | Expr,
+    out: str | Path,
+    *,
+    name: str,
+    version: str,
+    description: str | None = None,
+    authors: Sequence[str] = (),
+    license: str = "none",
+    dry_run: bool = False,
+    offline: bool | None = None,
+    warn: Warn | None = None,
+) -> Json:
+    """Save a composition as an entry of an index folder (schemas/cli/index-compose), or as one more release of an entry.
+
+    Args:
+        expr: a block of names, or its text form. What `requires` says of a name is the range it has (`a/b@~1.2`), else `^`
+            of the version that its index offers now.
+        out: the index folder; `<out>/<name>.json` is written.
+        name: `group/name` of the entry.
+        description: one line, needed for a new entry.
+        authors: needed for a new entry.
+        license: of the composition itself; its parts keep their own.
+
+    Raises:
+        UsageError: the expression is no composition of names of indexes.
+        EntryError: E_IMMUTABLE, the version is there already; or what is written would break a rule.
+        NotFoundError, BaseMismatchError: a name that no index has, or parts for different bases.
+    """
+    from datetime import UTC, datetime
+
+    from hubcli.composition import parse
+    from hubcli.compositions import names
+    from hubcli.index.compose import add_release, compose, required_ref
+
+    tree = parse(expr) if isinstance(expr, str) else expr
+    workspace = Workspace(offline=offline, warn=warn)
+    found = {ref.name: workspace.resolve(ref) for ref in map(required_ref, names(tree))}
+    published = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    release = compose(tree, name, version, found, license=license, published=published)
+    _refuse_cycle(name, found)
+    file = add_release(Path(out), name, release, description=description, authors=[*authors], dry_run=dry_run)
+    row = {"name": name, "version": version, "file": str(file), "expression": release.expression}
+    return {**row, "requires": release.requires, "base": release.base.id if release.base else None}
+
+
+def _refuse_cycle(name: str, found: Mapping[str, Resolved]) -> None:
+    from hubcli.compositions import cycle
+
+    for part in found.values():
+        if name in {part.name, *part.pins}:
+            raise cycle((name, part.name, *([name] if part.name != name else [])))

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubcli.api.expansion import expanded
 from hubcli.api.workspace import Workspace
-from hubcli.composition import Expr, leaves, parse
+from hubcli.composition import Expr, parse
+from hubcli.compositions import COMPOSITION
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
 from hubcli.manifest import BaseModel, Head, Installed
 from hubcli.progress import for_terminal
@@ -78,15 +80,14 @@ def load_adapter(
     """
     _refuse(quantize=quantize, head=head)
     _refuse_empty(name=name, dtype=dtype, device=device, revision=revision)
-    expr = _expression(ref_or_expr)
-    names = leaves(expr)
+    workspace = Workspace(offline=offline, token=token, warn=python_warning)
+    expr, found = expanded(_expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
+    names = tuple(found)
     if name is not None and not isinstance(expr, str):
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
     if model is not None:
         _check_model(model)
         _refuse_with_model(dtype=dtype, device=device, revision=revision)
-    workspace = Workspace(offline=offline, token=token, warn=python_warning)
-    found = {ref: _found(workspace, ref) for ref in names}
     if model is None:
         base = _common_base(found)
         if revision is not None:
@@ -150,7 +151,14 @@ def _found(workspace: Workspace, ref: str) -> Installed:
 
 
 def _locate(workspace: Workspace) -> Callable[[str], Installed]:
-    return lambda ref: _found(workspace, ref)
+    def locate(ref: str) -> Installed:
+        found = _found(workspace, ref)
+        if found.record.kind == COMPOSITION:
+            hint = f"load_adapter({ref!r}, model) loads its parts and activates it"
+            raise UsageError(f"{ref} is a composition: it has no weights of its own", hint=hint)
+        return found
+
+    return locate
 
 
 def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed], **options: Any) -> Adapted:

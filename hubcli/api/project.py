@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hubcli import lockfile
 from hubcli.api.reports import Report
 from hubcli.api.workspace import Warn, Workspace
+from hubcli.compositions import Need, gather
 from hubcli.errors import LockError, UsageError
 from hubcli.manifest import Resolved
 from hubcli.progress import Silent, for_terminal
 from hubcli.project_file import LOCK, PROJECT, Project, load_project, save_wanted, spec_to_save
 from hubcli.refs import Ref, parse_ref
+from hubcli.versions import Range
 
 Json = dict[str, Any]
 RELOCK = "write it again: hubcli lock"
@@ -46,8 +49,7 @@ def lock(
         kept = _checked(wanted)
         return _document(wanted, [(a.name, a.version) for a in kept.adapters], changed=False)
     workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True, project=wanted.file)
-    old = {} if upgrade else _still_locked(wanted)
-    resolved = [old.get(name) or _pinned(workspace, ref, dry_run=dry_run) for name, ref in wanted.wants.items()]
+    resolved = _resolved(workspace, wanted, {} if upgrade else _still_locked(wanted), dry_run=dry_run)
     text = lockfile.make_lock(wanted, resolved, workspace.config.indexes)
     file = wanted.lock_file
     changed = not file.is_file() or file.read_bytes() != text.encode()
@@ -101,17 +103,17 @@ def locked(workspace: Workspace, refs: Sequence[str], folder: Path = Path()) -> 
         if pin is None or not _allows(ref, pin):
             held = f"pins {pin.name} {pin.version}" if pin else "does not pin it"
             raise LockError(f"{LOCK} {held}, asked for was {ref}", hint="drop --locked, or change adapters.toml")
-        found[text] = workspace.review(pin)
+        reviewed = workspace.review(pin)
+        found[text] = dataclasses.replace(reviewed, parts=tuple(workspace.review(part) for part in pin.parts))
     return found
 
 
-def save(refs: Sequence[str], report: Json, folder: Path = Path(), *, dry_run: bool = False) -> None:
+def save(refs: Sequence[str], versions: Mapping[str, str], folder: Path = Path(), *, dry_run: bool = False) -> None:
     """Write what was just installed into `adapters.toml`, as typed; a ref without a version gets `^version`.
 
     Raises:
         UsageError: the file can't be changed line by line.
     """
-    versions = {row["name"]: row["version"] for row in report["installed"]}
     for ref in map(parse_ref, refs):
         if ref.store_name in versions and not dry_run:
             spec = spec_to_save(ref, versions[ref.store_name])
@@ -134,14 +136,29 @@ def _still_locked(project: Project) -> dict[str, Resolved]:
         return {}
     pinned = lockfile.read_lock(project.lock_file)
     moved = {index.name for index in lockfile.moved_indexes(project, pinned)}
-    resolved = [r for r in lockfile.lock_to_resolved(pinned) if r.name in project.wants and r.index not in moved]
-    return {r.name: r for r in resolved if str(project.wants[r.name]) == r.requested}
+    resolved = [r for r in lockfile.lock_to_resolved(pinned) if r.index not in moved]
+    return {r.name: r for r in resolved if str(project.wants.get(r.name, r.requested)) == r.requested}
+
+
+def _resolved(workspace: Workspace, project: Project, old: dict[str, Resolved], *, dry_run: bool) -> list[Resolved]:
+    """What the project wants and all that it requires, one release a name; from the old lock where it still fits."""
+
+    def pick(name: str, needs: tuple[Need, ...]) -> Resolved:
+        ref = project.wants.get(name)
+        further = needs[1:] if ref is not None else needs
+        if name in old and all(Range(need.spec).allows(old[name].version) for need in further):
+            return old[name]
+        if ref is not None and not further:
+            return _pinned(workspace, ref, dry_run=dry_run)
+        asked = ref or Ref("index", name)
+        return dataclasses.replace(workspace.resolve_needed(asked, further), requested=str(asked))
+
+    wants = {name: Need(ref.spec, project.file.name) for name, ref in project.wants.items()}
+    return [*gather(wants, pick).values()]
 
 
 def _pinned(workspace: Workspace, ref: Ref, *, dry_run: bool) -> Resolved:
     """A release with every hash known: a hub repository's small files are hashed by installing it (not in a dry run)."""
-    import dataclasses
-
     resolved = workspace.resolve(ref)
     if all(file.sha256 for file in resolved.release.files):
         return resolved
@@ -154,8 +171,6 @@ def _allows(ref: Ref, pin: Resolved) -> bool:
         return not ref.spec or ref.spec in (parse_ref(pin.requested).spec, pin.version)
     if ref.kind == "folder":
         raise UsageError(f"'{ref}' is a folder")
-    from hubcli.versions import Range
-
     return Range(ref.spec).allows(pin.version)
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from hubcli.compositions import shown_method
 from hubcli.errors import HubcliError
 from hubcli.manifest import Installed
 
@@ -18,7 +19,7 @@ def installed(item: Installed) -> Json:
     return {
         "name": record.name,
         "version": record.version,
-        "method": release.method,
+        "method": shown_method(record.kind, release.method),
         "base": release.base.id if release.base else None,
         "path": item.path,
         "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in release.files],
@@ -33,7 +34,7 @@ def listed(item: Installed) -> Json:
         "name": record.name,
         "version": record.version,
         "kind": record.kind,
-        "method": release.method,
+        "method": shown_method(record.kind, release.method),
         "base": release.base.id if release.base else None,
         "task": release.task,
         "index": record.index,

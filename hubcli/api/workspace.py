@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +14,18 @@ from hubcli.paths import home
 from hubcli.refs import Ref, parse_ref
 
 if TYPE_CHECKING:
+    from hubcli.compositions import Need
     from hubcli.config import Config
     from hubcli.hub.sources import Sources
     from hubcli.index.catalog import Catalog
-    from hubcli.manifest import Installed, Resolved
+    from hubcli.manifest import Installed, Record, Resolved
     from hubcli.progress import Progress
     from hubcli.resolver import Resolver
     from hubcli.store.store import Broken, Store
     from hubcli.store.verify import Verification
 
 Warn = Callable[[str], None]
+REINSTALL = "install it again: hubcli install REF"
 
 
 def silent(_: str) -> None:
@@ -121,8 +124,16 @@ class Workspace:
                 ref, endpoint=endpoint, tokens=self.config.tokens(), token=self.token, offline=self.offline
             )
         else:
-            resolved = self.resolver.resolve(ref)
+            resolved = self.resolver.complete(self.resolver.resolve(ref))
         return self._told(resolved)
+
+    def resolve_needed(self, ref: Ref, needs: Sequence[Need]) -> Resolved:
+        """The newest release of an index ref that meets further ranges too, its warnings told; not what it requires.
+
+        Raises:
+            NotFoundError, YankedError, EntryError, NetworkError: as the resolver says.
+        """
+        return self._told(self.resolver.resolve(ref, needs))
 
     def review(self, resolved: Resolved) -> Resolved:
         """A locked release with today's status from its index, its warnings told.
@@ -133,7 +144,7 @@ class Workspace:
         return self._told(self.resolver.review(resolved) if resolved.index != "hf" else resolved)
 
     def _told(self, resolved: Resolved) -> Resolved:
-        for warning in resolved.warnings:
+        for warning in dict.fromkeys(w for part in (resolved, *resolved.parts) for w in part.warnings):
             self.warn(warning)
         return resolved
 
@@ -151,6 +162,8 @@ class Workspace:
     def newer(self, item: Installed) -> Resolved | None:
         """What `latest` offers, where it is newer: of an index a higher version, of a hub repository another commit.
 
+        Of a composition also the same version, where its parts are to be had in other versions now.
+
         Raises:
             NotFoundError, NetworkError, EntryError, YankedError: as `latest`.
         """
@@ -158,7 +171,8 @@ class Workspace:
 
         latest, installed = self.latest(item), item.record.version
         best = latest.version if latest.index == "hf" else newest([installed, latest.version])
-        return latest if best != installed else None
+        moved = latest.version == installed and latest.pins != item.record.pins
+        return latest if best != installed or moved else None
 
     def install(
         self,
@@ -169,7 +183,7 @@ class Workspace:
         no_wait: bool = False,
         allow_base_mismatch: bool = False,
     ) -> Installed:
-        """Install one release.
+        """Install one release; its parts have to be there (`install_all` installs them too).
 
         Raises:
             HubcliError: as `hubcli.installer.install_resolved`.
@@ -187,6 +201,20 @@ class Workspace:
             warn=self.warn,
         )
 
+    def install_all(self, resolved: Resolved, progress: Progress, **options: bool) -> Iterator[Installed]:
+        """Install what a release requires, each in turn, and then the release itself.
+
+        A composition that is there with its own parts stays as it is where another requires it.
+
+        Raises:
+            HubcliError: as `install`; what was installed before stays.
+        """
+        for part in resolved.parts:
+            present = self.store.get(part.name, part.version) if part.pins else None
+            intact = present is not None and self.store.verify(present).ok
+            yield present if present and intact else self.install(part, progress, **options)
+        yield self.install(resolved, progress, **options)
+
     def repair(self, item: Installed | Broken, progress: Progress) -> Verification:
         """Fetch again what is damaged.
 
@@ -202,7 +230,42 @@ class Workspace:
                 resolved = self.resolver.resolve(Ref("index", name, version))
             except NotFoundError as error:
                 self.warn(error.message)
+        record = getattr(item, "record", None)
+        if resolved is not None and record is None:
+            resolved = self.resolver.complete(resolved)
+            for _ in self.install_all(resolved, progress):
+                pass
+        elif record is not None:
+            resolved = replace(resolved, pins=record.pins) if resolved else None
+            for part in self._lost(record):
+                self.install(part, progress)
         return repair(item, self.store, self.sources, resolved, progress=progress, warn=self.warn)
+
+    def _lost(self, record: Record) -> Iterator[Resolved]:
+        """What an installed composition or fusion was installed with and is no more there."""
+        for name, version in record.pins.items():
+            if not self.store.has(name, version):
+                part = self.resolver.resolve(Ref("index", name, version))
+                inner = part.release.requires if part.kind != "adapter" else {}
+                yield replace(part, pins={n: record.pins[n] for n in inner})
+
+    def part(self, record: Record, name: str, progress: Progress) -> Installed:
+        """What an installed composition was installed with under a name: that very version, installed again if it is gone.
+
+        Raises:
+            IntegrityError: it is damaged; HubcliError: as `resolve` and `install`.
+        """
+        version = record.pins.get(name, "")
+        if not version:
+            raise NotFoundError(f"{record.name} {record.version} was installed without {name}", hint=REINSTALL)
+        found = self.store.get(name, version)
+        if found is None:
+            for part in self._lost(record):
+                self.install(part, progress)
+            found = self.store.get(name, version)
+        assert found is not None, "it was just installed"
+        self._refuse_damaged(found)
+        return found
 
     def installed_or_install(self, ref: Ref, progress: Progress) -> Installed:
         """The newest installed release that a ref allows; where there is none, it is installed.
@@ -214,11 +277,13 @@ class Workspace:
         if found is not None and ref.index in (None, found.record.index):
             self._refuse_damaged(found)
             return found
-        return self.install(self.resolve(ref), progress)
+        *_, done = self.install_all(self.resolve(ref), progress)
+        return done
 
     def _refuse_damaged(self, item: Installed) -> None:
         """Hash an installed adapter's files before they are used: what was installed is what runs."""
-        damage = [p for p in self.store.verify(item).problems if p.kind != "extra"]
+        lost = {f"{name} {version}" for name, version in item.record.pins.items()}
+        damage = [p for p in self.store.verify(item).problems if p.kind != "extra" and p.path not in lost]
         if damage:
             name, version = self.identity(item)
             raise IntegrityError(

@@ -1,4 +1,4 @@
-"""index list, add, remove, update, check, build."""
+"""index list, add, remove, update, check, build, compose."""
 
 from __future__ import annotations
 
@@ -116,5 +116,33 @@ def build(out: Output, folder: str, target: str, **options: Any) -> None:
     out.data(report, [f"{verb} {target}: {report['entries']} entries, snapshot {report['snapshot'][:12]}"])
 
 
-for _command in (list_, add, remove, update, check, build):
+@command(
+    writes=True,
+    examples="""hubcli index compose 'average(acme/films, acme/books)' --name acme/reviews --version 1.0.0 \\
+    --out ./our-index --description 'Films and books, averaged.' --author 'Acme'
+hubcli index compose 'stack(lang/de@~1.2, acme/films)' --name acme/german --version 1.1.0 --out ./our-index""",
+)
+@click.argument("expr")
+@click.option("--name", required=True, metavar="GROUP/NAME", help="What the composition is called.")
+@click.option("--version", required=True, help="Its version; one that is there already never changes.")
+@click.option("--out", "target", required=True, type=click.Path(file_okay=False), help="The index folder.")
+@click.option("--description", help="One line about it; needed for a new entry.")
+@click.option("--author", "authors", multiple=True, help="Who made it; needed for a new entry.")
+@click.option(
+    "--license", default="none", show_default=True, help="Licence of the composition; its parts have their own."
+)
+def compose(out: Output, expr: str, target: str, **options: Any) -> None:
+    """Save a composition as an entry of an index folder, with what it requires.
+
+    A name's range is what stands at it (acme/films@~1.2), else ^ of the version that its index offers now.
+    """
+    report = api.index_compose(expr, target, warn=out.warn, **options)
+    verb = "would write" if options["dry_run"] else "wrote"
+    needs = [f"  requires {name} {spec}" for name, spec in report["requires"].items()]
+    out.data(
+        report, [f"{verb} {report['file']}: {report['name']} {report['version']} = {report['expression']}", *needs]
+    )
+
+
+for _command in (list_, add, remove, update, check, build, compose):
     index.add_command(_command)

@@ -37,6 +37,7 @@ def check_folder(folder: Path, *, against: Path | None = None) -> tuple[int, lis
             raise NotFoundError(f"the index folder {root} does not exist")
     documents, faults = _documents(folder)
     faults += _stored_files(folder, documents.values())
+    faults += _cycles(documents)
     known = {frozenset(pair) for pair in read_meta(folder).get("similar", [])}
     for name, other in near_collisions(documents):
         if frozenset((name, other)) not in known:
@@ -60,6 +61,26 @@ def _documents(folder: Path) -> tuple[dict[str, Any], list[tuple[str, Fault]]]:
         if isinstance(checked.document, dict):
             documents[name] = checked.document
     return documents, faults
+
+
+def _cycles(documents: dict[str, Any]) -> Iterator[tuple[str, Fault]]:
+    """Entries whose newest releases require each other in a ring."""
+    edges = {name: _required(document) for name, document in documents.items()}
+    for name, direct in edges.items():
+        reached: set[str] = set()
+        ahead = [*direct]
+        while ahead:
+            required = ahead.pop()
+            if required not in reached:
+                reached.add(required)
+                ahead += edges.get(required, ())
+        if name in reached and name not in direct:
+            yield f"{name}.json", Fault("releases", "requirements that don't lead back", name, "E_CYCLE")
+
+
+def _required(document: dict[str, Any]) -> list[str]:
+    releases = [r for r in _dicts(document.get("releases")) if isinstance(r.get("requires"), dict)]
+    return [*releases[-1]["requires"]] if releases and document.get("kind") != "adapter" else []
 
 
 def _stored_files(folder: Path, documents: Iterable[Any]) -> Iterator[tuple[str, Fault]]:

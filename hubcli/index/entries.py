@@ -131,7 +131,9 @@ def _rules(document: dict[str, Any], name: str) -> Iterator[Fault]:
         yield from _times(release, at)
         yield from _files(release.get("files"), f"{at}.files")
         if document.get("kind") != "adapter":
-            yield from _requires(release.get("requires"), f"{at}.requires")
+            yield from _requires(release.get("requires"), f"{at}.requires", name)
+        if document.get("kind") == "composition":
+            yield from _expression(release, at)
 
 
 def _times(release: dict[str, Any], at: str) -> Iterator[Fault]:
@@ -165,11 +167,13 @@ def _files(files: object, at: str) -> Iterator[Fault]:
         folders.update(dict.fromkeys(parents, path))
 
 
-def _requires(requires: object, at: str) -> Iterator[Fault]:
+def _requires(requires: object, at: str, own: str) -> Iterator[Fault]:
     from hubcli.errors import RefError
     from hubcli.versions import Range
 
     for name, spec in requires.items() if isinstance(requires, dict) else ():
+        if name == own:
+            yield Fault(f"{at}.{ascii(name)[1:-1]}", "another entry", "the entry itself", "E_CYCLE")
         for fault in check_name(name):
             yield Fault(f"{at}.{ascii(name)[1:-1]}", fault.expected, fault.found, fault.id)
         try:
@@ -177,6 +181,31 @@ def _requires(requires: object, at: str) -> Iterator[Fault]:
                 Range(spec)
         except RefError:
             yield Fault(f"{at}.{ascii(name)[1:-1]}", "a version range like ^1.2", shown(spec), "E_VERSION")
+
+
+def _expression(release: dict[str, Any], at: str) -> Iterator[Fault]:
+    """An expression that can't be read, names in it that are no names of an index, and requirements too many or too few."""
+    from hubcli.composition import parse
+    from hubcli.compositions import names
+    from hubcli.errors import ExpressionError
+
+    source, requires = release.get("expression"), release.get("requires")
+    if not isinstance(source, str):
+        return
+    try:
+        used = names(parse(source))
+    except ExpressionError as error:
+        yield Fault(f"{at}.expression", "a composition", ascii(error.message)[1:-1])
+        return
+    bad = [fault for name in used for fault in check_name(name)]
+    for fault in bad:
+        yield Fault(f"{at}.expression", f"names of index entries ({fault.expected})", fault.found, fault.id)
+    if bad or not isinstance(requires, dict) or not requires or any(any(check_name(name)) for name in requires):
+        return
+    for name in [name for name in used if name not in requires]:
+        yield Fault(f"{at}.requires", f"a version range for {name}", "nothing", "E_REQUIRES")
+    for name in [name for name in requires if name not in used]:
+        yield Fault(f"{at}.requires", "names that the expression uses", name, "E_REQUIRES")
 
 
 def _lines(value: Any, at: str) -> Iterator[Fault]:

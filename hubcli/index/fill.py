@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from hubcli.compositions import shown_method
 from hubcli.errors import DiskError, EntryError
 from hubcli.index.entries import check_entry
 from hubcli.index.sources import Digest, Raw, Snapshot
@@ -99,6 +100,7 @@ def _add(db: sqlite3.Connection, entry: Raw, sha256: str, where: str) -> None:
     base = (release.get("base") or {}).get("id")
     method, task, license, languages = (release.get(k) for k in ("method", "task", "license", "language"))
     description, spoken = checked.document["description"], " ".join(languages or [])
+    method = shown_method(checked.document["kind"], method)
     values = (key, name, release["version"], method, task, base, license, f" {spoken.lower()} ", description)
     db.execute("INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     data = {metric["dataset"] for metric in release.get("metrics", [])}

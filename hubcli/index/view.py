@@ -14,7 +14,7 @@ from hubcli.errors import EntryError
 if TYPE_CHECKING:
     from hubcli.schema import Fault
 
-FORMAT = 2
+FORMAT = 3
 MAX_TERMS = 16
 CACHE_KIB = 16 * 1024
 _TERM = re.compile(r"\w{1,64}")

@@ -175,6 +175,20 @@ def check_config(
     return config
 
 
+def check_fusion(folder: Path, release: Release) -> None:
+    """Refuse, in the JSON files of a fusion, what asks for code from a repository.
+
+    Raises:
+        EntryError: E_JSON_*; PolicyError: E_REMOTE_CODE.
+    """
+    for spec in release.files:
+        if spec.role == "config" and spec.path.endswith(".json"):
+            config = strict_json.read(folder / spec.path, limit=MAX_CONFIG, where=spec.path)
+            for key in ("trust_remote_code", "auto_map"):
+                if _holds(config, key):
+                    raise PolicyError(f"{spec.path}: {key} asks for code, which is never run", id="E_REMOTE_CODE")
+
+
 def check_manifest(
     path: Path, release: Release, *, allow_base_mismatch: bool, warn: Callable[[str], None]
 ) -> dict[str, Any]:

@@ -98,6 +98,10 @@ class Contents:
             raise found.error
         return found
 
+    def has(self, name: str, version: str) -> bool:
+        """Is there a folder of this release? Whether it is intact, `verify` says."""
+        return self.layout.adapter(name, version).is_dir()
+
     def versions(self, name: str) -> list[Installed]:
         """All installed releases of a name that can be read."""
         parent = self.layout.adapter(name, "0").parent

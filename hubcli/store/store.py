@@ -14,7 +14,7 @@ from hubcli.store.contents import Broken, Contents
 from hubcli.store.files import check_plain_folders, disk_errors, fsync_folder, tampered
 from hubcli.store.record import NAME
 from hubcli.store.staging import Staging, digest_matches
-from hubcli.store.verify import UNVERIFIABLE, Problem, Verification, verify_folder
+from hubcli.store.verify import MISSING, UNVERIFIABLE, Problem, Verification, verify_folder
 
 __all__ = ["Broken", "Store"]
 
@@ -91,7 +91,7 @@ class Store(Contents):
         except HubcliError:
             return None
         same_files = sorted(present.record.release.files, key=str) == sorted(record.release.files, key=str)
-        return present if ok and same_files else None
+        return present if ok and same_files and present.record.pins == record.pins else None
 
     def link_blob(self, staging: Staging, spec: FileSpec, on_bytes: Callable[[int], None] | None = None) -> bool:
         """Take a file out of the store's own blobs, hashed again on the way; False where it is not there or is damaged.
@@ -153,7 +153,10 @@ class Store(Contents):
             kind = UNVERIFIABLE
             problem = Problem(installed.error.id, kind, NAME, "a record that can be read", installed.error.message)
             return Verification(installed.name, installed.version, installed.path, (problem,))
-        return verify_folder(self.path, installed, on_bytes)
+        found = verify_folder(self.path, installed, on_bytes)
+        gone = [f"{n} {v}" for n, v in installed.record.pins.items() if not self.has(n, v)]
+        lost = tuple(Problem("E_NOT_FOUND", MISSING, part, "it installed, as required", "nothing") for part in gone)
+        return found._replace(problems=(*found.problems, *lost))
 
     def unused_blobs(self, grace: float = pruning.GRACE_SECONDS) -> list[tuple[Path, int]]:
         """Blobs that no installed adapter uses, older than `grace` seconds: (path, bytes).

@@ -1,0 +1,76 @@
+"""Names of compositions in an expression, replaced by their parts, in the versions that they were installed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hubcli.api.workspace import Workspace
+from hubcli.composition import Expr, leaves
+from hubcli.compositions import COMPOSITION, expand, renamed
+from hubcli.errors import NotFoundError
+from hubcli.manifest import Installed
+from hubcli.progress import for_terminal
+from hubcli.refs import parse_ref
+from hubcli.versions import Range
+
+Pins = dict[str, tuple[str, str]]
+
+
+def expanded(expr: Expr, workspace: Workspace, find: Callable[[str], Installed]) -> tuple[Expr, dict[str, Installed]]:
+    """The expression without names of compositions, and the adapter behind each of its leaves.
+
+    Args:
+        expr: leaves are refs.
+        workspace: where the parts of compositions are.
+        find: the adapter or composition behind a ref; it may install it.
+
+    Raises:
+        NotFoundError: E_CONFLICT, two versions of one name would have to be in one composition; both are named.
+        HubcliError: as `find`; a composition that expands to too much.
+    """
+    items = {ref: find(ref) for ref in leaves(expr)}
+    composed = {ref: item for ref, item in items.items() if item.record.kind == COMPOSITION}
+    if not composed:
+        return expr, items
+    pins: Pins = {}
+    found: dict[str, Installed] = {}
+    trees = {ref: _tree(item, workspace, pins, found) for ref, item in composed.items()}
+    for ref in items.keys() - composed.keys():
+        trees[ref] = _pinned(ref, items[ref], pins)
+    whole = renamed(expr, lambda ref: trees.get(ref, ref))
+    return whole, {ref: found[ref] if ref in found else items[ref] for ref in leaves(whole)}
+
+
+def _tree(item: Installed, workspace: Workspace, pins: Pins, found: dict[str, Installed]) -> Expr:
+    """What a composition stands for; its adapters go into `pins` and `found`."""
+    by = f"{item.record.name} {item.record.version}"
+
+    def part_of(name: str) -> object:
+        part = workspace.part(item.record, name, for_terminal())
+        version = part.record.version
+        if part.record.kind != COMPOSITION:
+            other, first = pins.setdefault(name, (version, by))
+            if other != version:
+                raise _two_versions(name, (other, first), (version, by))
+            found[f"{name}@{version}"] = part
+        return part.record
+
+    return expand(item.record, part_of)  # type: ignore[arg-type]
+
+
+def _pinned(ref: str, item: Installed, pins: Pins) -> str:
+    """A ref beside compositions: the version that they have, where the ref allows it."""
+    parsed = parse_ref(ref)
+    if parsed.kind != "index" or parsed.name not in pins:
+        return ref
+    version, by = pins[parsed.name]
+    if parsed.spec and not Range(parsed.spec).allows(version):
+        raise _two_versions(parsed.name, (version, by), (item.record.version, f"'{ref}'"))
+    return f"{parsed.name}@{version}"
+
+
+def _two_versions(name: str, one: tuple[str, str], other: tuple[str, str]) -> NotFoundError:
+    message = f"one composition can't have two versions of {name}: {one[0]} for {one[1]}, {other[0]} for {other[1]}"
+    return NotFoundError(
+        message, hint="'hubcli upgrade' gives installed compositions the newest parts", id="E_CONFLICT"
+    )
