@@ -249,10 +249,10 @@ class Adapted:
         """The model's generate, under `expr` or `rows` where given, else under what is active.
 
         Raises:
-            UnsupportedError: a composition that can't generate (Split), or rows together with beams.
+            UnsupportedError: a composition that can't generate (Split).
         """
         with self._maybe(expr, rows):
-            return self.engine.entrance.generate(self.model, *args, **inputs)
+            return self.engine.entrance.generate(self.model, self.engine.program, *args, **inputs)
 
     def predict(
         self,

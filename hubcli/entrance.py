@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hubcli.composition import BatchSplit, Expr, Split, contains
+from hubcli.composition import BatchSplit, Block, Expr, Split, contains
 from hubcli.errors import BusyError, UnsupportedError
-from hubcli.sites import Routing
+from hubcli.plan import Program
+from hubcli.sites import LOCAL, Routing
+
+Make = Callable[[Expr, Sequence[Expr] | None], Program]
 
 
 class Entrance:
-    """Two hooks on the model as a whole. `generating` is set while `generate` widens by itself."""
+    """Two hooks on the model as a whole; while this thread generates they leave the batch as `generate` made it."""
 
     def __init__(self, routing: Routing):
         self.routing = routing
         self.running: list[int] = []
-        self.generating = 0
         self._undo: list[Callable[[], None]] = []
 
     def attach(self, model: nn.Module) -> None:
@@ -52,12 +54,17 @@ class Entrance:
         """Count the forward, and repeat its batch for Parallel."""
         if not torch.compiler.is_compiling():
             self.running.append(1)
-        copies = self.routing.program(module.training).copies
-        if copies == 1 or self.generating:
+        program = self.routing.program(module.training)
+        beams = LOCAL.generating.get(self.routing.key)
+        if beams is not None:
+            if beams is not program:
+                self.routing.choose(beams)
+            return None
+        if program.copies == 1:
             return None
         if kwargs.get("past_key_values") is not None:
             raise UnsupportedError("generate under Parallel: call generate on the handle, which widens the batch first")
-        return widened((args, kwargs), copies)
+        return widened((args, kwargs), program.copies)
 
     def leave(self, module: nn.Module, args: Any, out: Any) -> None:
         """The forward ended, well or not."""
@@ -65,32 +72,60 @@ class Entrance:
         if not torch.compiler.is_compiling():
             self.running.pop()
 
-    def generate(self, model: nn.Module, *args: Any, **inputs: Any) -> Any:
-        """`model.generate` under the program of this thread.
+    def generate(self, model: nn.Module, make: Make, *args: Any, **inputs: Any) -> Any:
+        """`model.generate` under the program of this thread; `make` gives the program of an expression.
+
+        With several beams or sequences a row, generate repeats each row that often before it decodes, and so does the
+        program. An encoder runs before that, by itself: the model's own entrance is where the longer program begins.
 
         Raises:
-            UnsupportedError: Split; or beams or several sequences a row together with a composition that cuts the batch.
+            UnsupportedError: Split.
         """
         program = self.routing.program(False)
         exprs: tuple[Expr, ...] = (program.expr,) if program.rows is None else program.rows
-        config = inputs.get("generation_config") or getattr(model, "generation_config", None)
-        wide = max(int(inputs.get(k) or getattr(config, k, None) or 1) for k in ("num_beams", "num_return_sequences"))
         if any(contains(expr, Split) for expr in exprs):
             raise UnsupportedError(
                 "Split can't generate: its sizes are positions, and generate adds some at every step"
             )
-        cuts = program.rows is not None or program.copies > 1 or any(contains(expr, BatchSplit) for expr in exprs)
-        if cuts and wide > 1:
-            raise UnsupportedError(f"generate with {wide} beams or sequences a row can't be combined with {program}")
+        beams = _repeated(program, _beams(model, inputs), make)
         if program.copies > 1:
             args, inputs = widened((args, inputs), program.copies)
-        self.generating += 1
+        before, generating = self.routing.chosen, LOCAL.generating
+        LOCAL.generating = {**generating, self.routing.key: beams}
+        if beams is not program and not getattr(model.config, "is_encoder_decoder", False):
+            self.routing.choose(beams)
         self.running.append(1)
         try:
             return model.generate(*args, **inputs)  # type: ignore[operator]
         finally:
             self.running.pop()
-            self.generating -= 1
+            LOCAL.generating = generating
+            self.routing.choose(before)
+
+
+def _beams(model: nn.Module, inputs: dict[str, Any]) -> int:
+    """How often `generate` repeats each row."""
+    config = inputs.get("generation_config") or getattr(model, "generation_config", None)
+    return max(int(inputs.get(k) or getattr(config, k, None) or 1) for k in ("num_beams", "num_return_sequences"))
+
+
+def _repeated(program: Program, times: int, make: Make) -> Program:
+    """The program for a batch in which every row stands `times` times in a row."""
+    if times == 1:
+        return program
+    if program.rows is not None:
+        return make(None, [expr for expr in program.rows for _ in range(times)])
+    return make(_longer(program.expr, times), None) if contains(program.expr, BatchSplit) else program
+
+
+def _longer(expr: Expr, times: int) -> Expr:
+    """The same tree with every cut of the batch that many times as long."""
+    if not isinstance(expr, Block):
+        return expr
+    options = {name: getattr(expr, name) for name in expr.options}
+    if isinstance(expr, BatchSplit):
+        options["sizes"] = [size * times for size in expr.sizes]
+    return type(expr)(*(_longer(child, times) for child in expr.children), **options)
 
 
 def widened(given: tuple[tuple[Any, ...], dict[str, Any]], copies: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

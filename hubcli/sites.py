@@ -34,7 +34,8 @@ class Step(Protocol):
 
 
 class _Local(threading.local):
-    """Programs of `using`, for one thread, by routing. A ContextVar would break full-graph compilation.
+    """Programs of `using`, for one thread, by routing, and of `generate` while it runs. A ContextVar would break full-graph
+    compilation.
 
     Each thread's own attribute is there from the start: a compiled forward that read a default of the class would not notice
     when a thread sets its own.
@@ -43,6 +44,7 @@ class _Local(threading.local):
     def __init__(self) -> None:
         self.chosen: Mapping[int, Program] = {}
         self.tapped: dict[tuple[int, int, str], Tensor] = {}
+        self.generating: Mapping[int, Program] = {}
 
 
 # One for the process: a compiled forward does not notice changes of a thread-local object that hangs on an instance.

@@ -171,8 +171,6 @@ def test_generate_refuses_what_it_can_not_do(lab: Build) -> None:
     made = lab("gpt2")
     with pytest.raises(UnsupportedError, match="Split"):
         made.handle.generate(**made.inputs, expr=Split("a", "b", sizes=[3, 4]), max_new_tokens=2)
-    with pytest.raises(UnsupportedError, match="beams"):
-        made.handle.generate(**made.inputs, rows=["a", "b", None], num_beams=2, max_new_tokens=2)
     with made.handle.using(Parallel("a", "b")), pytest.raises(UnsupportedError, match="handle"):
         made.base.generate(**made.inputs, max_new_tokens=2)
     with made.handle.using("a"), pytest.raises(ActiveError):
