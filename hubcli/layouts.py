@@ -15,7 +15,8 @@ class Layout:
     `attention` and `ffn` are the projections that end self-attention and the feed-forward network. With `attention_norm` and
     `ffn_norm` the layer norms that take the sum of projection and residual (post-norm); None in pre-norm layers. The
     `…_residual` modules get the residual as their input; the `…_block` modules give the sum of projection and residual
-    (pre-norm), None where no module does.
+    (pre-norm), None where no module does. `also` are further parts of such a layer, and `beside` are modules that stand beside
+    the list of the layers: what tells it from another layout of the same names.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Layout:
     ffn_norm: str | None = None
     attention_block: str | None = None
     ffn_block: str | None = ""
+    also: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,7 +42,7 @@ class Layout:
             self.attention_norm,
             self.ffn_norm,
         )
-        return tuple(name for name in (*named, self.attention_block, self.ffn_block) if name)
+        return tuple(name for name in (*named, self.attention_block, self.ffn_block, *self.also) if name)
 
 
 LAYOUTS = (
@@ -62,6 +65,20 @@ LAYOUTS = (
     Layout("gpt2", "attn.c_proj", "mlp.c_proj", "", "ln_2"),
     Layout("llama", "self_attn.o_proj", "mlp.down_proj", "", "post_attention_layernorm"),
     Layout("vit", "attention.o_proj", "mlp.fc2", "", "layernorm_after"),
+    Layout("clip", "self_attn.out_proj", "mlp.fc2", "", "layer_norm2"),
+    # With a parallel residual both sublayers read what goes into the layer; the layer gives the sum of both and that.
+    Layout("gpt neox", "attention.dense", "mlp.dense_4h_to_h", "", "post_attention_layernorm", also=("post_mlp_dropout",)),
+    # What a sublayer gives is normed before it is added, so the norm ends it.
+    Layout(
+        "gemma", "post_attention_layernorm", "post_feedforward_layernorm", "", "pre_feedforward_layernorm",
+        also=("self_attn.o_proj", "mlp.down_proj"),
+    ),
+    # The same names as BART's below, but the norms stand before: a stack of such layers ends in one more norm.
+    Layout("whisper", "self_attn.out_proj", "fc2", "", "final_layer_norm", beside=("layer_norm",)),
+    Layout(
+        "bart", "self_attn.out_proj", "fc2", "", "fc1",
+        "self_attn_layer_norm", "final_layer_norm", ffn_block=None, beside=("layernorm_embedding",),
+    ),
     Layout(
         "t5 decoder", "layer.0.SelfAttention.o", "layer.2.DenseReluDense.wo", "layer.0.layer_norm", "layer.2.layer_norm",
         attention_block="layer.0", ffn_block="layer.2",
@@ -71,8 +88,11 @@ LAYOUTS = (
         attention_block="layer.0", ffn_block="layer.1",
     ),
 )  # fmt: skip
-# Layers with these norm what a sublayer gives before they add it, so the places above would mean something else.
-OTHERWISE = ("pre_feedforward_layernorm", "post_feedforward_layernorm", "post_self_attn_layernorm")
+# Layers with these add otherwise than those above, unless the layout names them: norms of what a sublayer gives, several streams.
+OTHERWISE = (
+    *("pre_feedforward_layernorm", "post_feedforward_layernorm", "post_self_attn_layernorm"),
+    *("altup", "per_layer_input_gate"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +118,14 @@ def _found(structure: Structure) -> list[Layer]:
     for path in structure.modules:
         if not path or not path.rpartition(".")[2].isdecimal():
             continue
-        if any(f"{path}.{name}" in structure.modules for name in OTHERWISE):
-            continue
-        for layout in LAYOUTS:
-            if all(f"{path}.{name}" in structure.modules for name in layout.names):
-                found.append(Layer(path, layer_index(f"x.x.{structure.relative(path)}.x") or 0, layout))
-                break
+        layout = next((known for known in LAYOUTS if _fits(structure, path, known)), None)
+        if layout is not None:
+            found.append(Layer(path, layer_index(f"x.x.{structure.relative(path)}.x") or 0, layout))
     return found
+
+
+def _fits(structure: Structure, path: str, layout: Layout) -> bool:
+    stack = path.rpartition(".")[0].rpartition(".")[0]
+    needed = [f"{path}.{name}" for name in layout.names] + [f"{stack}.{name}".lstrip(".") for name in layout.beside]
+    strange = (f"{path}.{name}" for name in OTHERWISE if name not in layout.names)
+    return all(name in structure.modules for name in needed) and not any(name in structure.modules for name in strange)

@@ -157,9 +157,9 @@ def _width(site: Site, module: nn.Module) -> int:
         return module.out_features
     if isinstance(module, Conv1D):
         return int(module.nf)
-    norms = [
-        m for m in module.modules() if "norm" in type(m).__name__.lower() and getattr(m, "weight", None) is not None
-    ]
+    # The layer's own norms first: those inside attention may be as wide as one head (Qwen3, Gemma 3).
+    inside = (module, *module.children(), *module.modules())
+    norms = [m for m in inside if "norm" in type(m).__name__.lower() and getattr(m, "weight", None) is not None]
     if not norms:
         raise UnsupportedSiteError(f"{site.path}: the width of a {type(module).__name__}'s value can't be told")
     weight = norms[0].weight
