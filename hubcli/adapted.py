@@ -18,6 +18,7 @@ from hubcli.composition import Expr
 from hubcli.engine import Engine
 from hubcli.errors import ActiveError, NotFoundError
 from hubcli.families import Structure
+from hubcli.fusion import FUSION, Fusion
 from hubcli.manifest import Installed
 from hubcli.method import Method
 from hubcli.residents import CHILD, Residents, Room
@@ -64,6 +65,7 @@ class Adapted:
         self.tokenizer: Any = None
         self.own_labels: tuple[str, ...] | None = None
         self.base: Identity | None = None
+        self.head: str | None = None  # whose head answers under a Fuse from the next activate or using on
         self.warned: set[str] = set()
         self._methods: dict[str, Method[Any]] = {}
         self.engine = Engine(self, model, self._load_leaf)
@@ -93,6 +95,9 @@ class Adapted:
 
     def method(self, name: str) -> Method[Any]:
         """The method of this name, one instance a handle."""
+        if name == FUSION and name not in self._methods:
+            dropout = getattr(getattr(self.model, "config", None), "attention_probs_dropout_prob", 0.0)
+            self._methods[name] = Fusion(self.engine.adapters, dropout or 0.0)
         if name not in self._methods:
             from hubcli.plugins import plugins
 
@@ -285,7 +290,7 @@ class Adapted:
     def labels_of(self, expr: Expr) -> tuple[str, ...]:
         """The labels of the head that answers under one expression."""
         known = {name: a.labels or () for name, a in self.engine.adapters.items() if a.heads}
-        found = head_rules.labels_of(expr, known)
+        found = head_rules.labels_of(expr, known, self.head)
         if found is not None:
             return found
         return self.own_labels if self.own_labels is not None else self.structure.labels()

@@ -156,7 +156,7 @@ def fitted(
             if site is None:
                 unknown.append(path)
                 continue
-            _check_shapes(site, tensors, method.shapes(site, structure.modules[site.path], settings))
+            check_shapes(site, tensors, method.shapes(site, structure.modules[site.path], settings))
             found[site] = tensors
             continue
         if not method.claims(path, settings):
@@ -166,17 +166,22 @@ def fitted(
             unknown.append(path)
             continue
         site = wanted.get(own) or Site(own)
-        _check_shapes(site, tensors, method.shapes(site, structure.modules[own], settings))
+        check_shapes(site, tensors, method.shapes(site, structure.modules[own], settings))
         found[site] = tensors
     if unknown:
-        raise _absent(unknown, structure)
+        raise absent(unknown, structure)
     missing = [path for path in wanted if wanted[path] not in found]
     if missing:
         raise _missing(missing, found, structure)
     return found
 
 
-def _check_shapes(site: Site, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(site: Site, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare one site's tensors with what this model needs.
+
+    Raises:
+        WeightsError: missing or unknown parameters, NaN or infinity. BaseMismatchError: other shapes.
+    """
     if set(tensors) != set(expected):
         raise WeightsError(f"{site.path}: expected {', '.join(sorted(expected))}, found {', '.join(sorted(tensors))}")
     for name, tensor in tensors.items():
@@ -201,7 +206,7 @@ def _deepest(paths: Iterable[str]) -> int | None:
     return max(found) + 1 if found else None
 
 
-def _absent(unknown: list[str], structure: Structure) -> BaseMismatchError:
+def absent(unknown: list[str], structure: Structure) -> BaseMismatchError:
     """The model lacks modules: too few layers, if it has the first of them, else another architecture."""
     twin = structure.locate(_first_layer(unknown[0]))
     needed, have = _deepest(unknown), structure.layers([twin] if twin else [])

@@ -16,7 +16,20 @@ from typing import ClassVar, NoReturn, TypeAlias
 
 from hubcli.errors import ExpressionError
 
-__all__ = ["Average", "BatchSplit", "Block", "Expr", "Fuse", "Parallel", "Split", "Stack", "leaves", "parse", "text"]
+__all__ = [
+    "Average",
+    "BatchSplit",
+    "Block",
+    "Expr",
+    "Fuse",
+    "Parallel",
+    "Split",
+    "Stack",
+    "fusions",
+    "leaves",
+    "parse",
+    "text",
+]
 
 MAX_DEPTH = 16
 MAX_CHILDREN = 4096
@@ -154,6 +167,11 @@ def leaves(expr: Expr) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_leaves(expr)))
 
 
+def fusions(expr: Expr) -> tuple[str, ...]:
+    """The fusions that the tree's `Fuse` blocks name, each once, in order of appearance."""
+    return tuple(dict.fromkeys(_fusions(expr)))
+
+
 def contains(expr: Expr, kind: type[Block]) -> bool:
     """Whether a block of this kind stands anywhere in the tree."""
     if not isinstance(expr, Block):
@@ -192,6 +210,14 @@ def _leaves(expr: Expr) -> Iterator[str]:
     elif isinstance(expr, Block):
         for child in expr.children:
             yield from _leaves(child)
+
+
+def _fusions(expr: Expr) -> Iterator[str]:
+    if isinstance(expr, Block):
+        if isinstance(expr, Fuse) and expr.by is not None:
+            yield expr.by
+        for child in expr.children:
+            yield from _fusions(child)
 
 
 def _rebuild(cls: type[Block], children: tuple[Expr, ...], options: dict[str, object]) -> Block:

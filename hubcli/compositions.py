@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple, Protocol
 
-from hubcli.composition import MAX_CHILDREN, MAX_DEPTH, Block, Expr, leaves, parse
+from hubcli.composition import MAX_CHILDREN, MAX_DEPTH, Block, Expr, fusions, leaves, parse
 from hubcli.errors import BaseMismatchError, EntryError, ExpressionError
 from hubcli.manifest import Release, Resolved
 
@@ -53,15 +53,7 @@ def shown_method(kind: str, method: str | None) -> str | None:
 
 def names(expr: Expr) -> tuple[str, ...]:
     """All names of an expression: its leaves, and the fusions that its `Fuse` blocks are mixed by."""
-    return tuple(dict.fromkeys([*leaves(expr), *_fusions(expr)]))
-
-
-def _fusions(expr: Expr) -> Iterator[str]:
-    if isinstance(expr, Block):
-        by = getattr(expr, "by", None)
-        yield from [by] if by else []
-        for child in expr.children:
-            yield from _fusions(child)
+    return tuple(dict.fromkeys([*leaves(expr), *fusions(expr)]))
 
 
 def renamed(expr: Expr, rename: Callable[[str], Expr]) -> Expr:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from hubcli import fusion_rules
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter
 from hubcli.composition import Expr
@@ -127,16 +128,21 @@ class Engine:
 
     def program(self, expr: Expr, rows: Sequence[Expr] | None) -> Program:
         """The program of an expression, from the cache or made now; names in it that are not loaded are loaded as refs."""
-        key = normalised(expr, rows)
+        key = (*normalised(expr, rows), self.handle.head)
         program = self.programs.get(key)
         if program is not None:
             self.programs.move_to_end(key)
+            return program
+        key = (*fusion_rules.named_all(*key[:2], self.adapters), key[2])
+        program = self.programs.get(key)
+        if program is not None:
             return program
         program = Program(*key)
         check_expression(program, self.structure)
         for name in program.names:
             if name not in self.adapters:
                 self.load(name)
+        fusion_rules.check_names(program.exprs, self.adapters)
         self.compile(program)
         self.programs[key] = program
         if len(self.programs) > KEPT_PROGRAMS:
@@ -156,6 +162,7 @@ class Engine:
                 steps.append(_head_step(program, route, twins, labels))
             else:
                 found = {name: leaf for name, a in used.items() if (leaf := a.leaf(live.site, live.module)) is not None}
+                fusion_rules.check_site(program.exprs, live.site, found)
                 steps.append(_site_step(program, route, found))
         head_rules.check_heads(program, {name: adapter.heads for name, adapter in used.items()})
         head_rules.check_nested([(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None])
@@ -195,8 +202,8 @@ def _head_step(
     program: Program, route: Route | None, twins: Mapping[str, nn.Module], labels: Mapping[str, tuple[str, ...]]
 ) -> Any:
     if route is None:
-        return head_rules.plan_head(program.expr, twins, labels)
-    return head_rules.plan_head_rows(route, twins, labels)
+        return head_rules.plan_head(program.expr, twins, labels, program.head)
+    return head_rules.plan_head_rows(route, twins, labels, program.head)
 
 
 def forget_compiled() -> None:

@@ -12,8 +12,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from hubcli.composition import Average, BatchSplit, Block, Expr, Parallel, Split, Stack
+from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel, Split, Stack
 from hubcli.errors import ExpressionError, UnsupportedError
+from hubcli.fusion import mixed
 from hubcli.method import Leaf
 
 SEQUENCE, BATCH = 1, 0
@@ -61,6 +62,8 @@ def delta(expr: Expr, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, v
         return _average(expr, leaves, module, x, value)
     if isinstance(expr, Split | BatchSplit | Parallel):
         return _cut(expr, leaves, module, x, value)
+    if isinstance(expr, Fuse):
+        return _fuse(expr, leaves, module, x, value)
     raise UnsupportedError(f"{type(expr).__name__} blocks can't be evaluated: {expr}")
 
 
@@ -78,6 +81,13 @@ def _average(expr: Average, leaves: Mapping[str, Leaf], module: nn.Module, x: Gi
         part = delta(child, leaves, module, x, value)
         total = _add(total, None if part is None else part * weight)
     return total
+
+
+def _fuse(expr: Fuse, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, value: Tensor) -> Tensor | None:
+    parts = [delta(child, leaves, module, x, value) for child in expr.children]
+    if expr.by is None or all(part is None for part in parts):
+        return None
+    return mixed(leaves[expr.by], module, value, [torch.zeros_like(value) if p is None else p for p in parts])
 
 
 def _cut(expr: Block, leaves: Mapping[str, Leaf], module: nn.Module, x: Given, value: Tensor) -> Tensor:

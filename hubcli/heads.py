@@ -1,19 +1,19 @@
 """Heads: modules that adapters replace, under any composition.
 
 Stack: the last child that has one. Average: the children's outputs (logits), weights rescaled over those that have one, label
-maps equal or an error. Cuts: each part its own. None: the model's own.
+maps equal or an error. Fuse: the fusion's own, else the children's common one. Cuts: each part its own. None: the model's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from hubcli.composition import Average, BatchSplit, Block, Expr, Parallel, Split, Stack, leaves
+from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel, Split, Stack, fusions, leaves, text
 from hubcli.errors import UnsupportedError
 from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes
 from hubcli.plan import Program, Route
@@ -89,40 +89,73 @@ class RoutedHead:
         return self.route.joined([_padded(out, width) for out in outs])
 
 
-def plan_head(expr: Expr, found: Mapping[str, nn.Module], labels: Mapping[str, Labels]) -> HeadStep | None:
-    """What one replaced module does; `found` are the replacements by adapter name.
+def plan_head(
+    expr: Expr, found: Mapping[str, nn.Module], labels: Mapping[str, Labels], chosen: str | None = None
+) -> HeadStep | None:
+    """What one replaced module does; `found` are the replacements by adapter name, `chosen` whose head answers under a Fuse.
 
     Raises:
-        UnsupportedError: an Average over heads whose labels differ.
+        UnsupportedError: an Average over heads whose labels differ; a Fuse over different heads.
     """
     if expr is None or isinstance(expr, str):
         return Replace(found[expr]) if expr in found and expr is not None else None
-    steps = [plan_head(child, found, labels) for child in expr.children]
+    if isinstance(expr, Fuse) and (name := speaker(expr, found, chosen)) is not None:
+        return Replace(found[name])
+    steps = [plan_head(child, found, labels, chosen) for child in expr.children]
     if not any(steps):
         return None
     if isinstance(expr, Stack):
         return next(step for step in reversed(steps) if step)
     if isinstance(expr, Average):
         return _mean(expr, steps, labels)
-    if isinstance(expr, Split | BatchSplit | Parallel):
-        return CutHead(expr, steps)
-    raise UnsupportedError(f"{type(expr).__name__} blocks have no rule for heads yet: {expr}")
+    return CutHead(expr, steps) if isinstance(expr, Split | BatchSplit | Parallel) else _common(expr, steps, labels)
 
 
-def plan_head_rows(route: Route, found: Mapping[str, nn.Module], labels: Mapping[str, Labels]) -> HeadStep | None:
+def plan_head_rows(
+    route: Route, found: Mapping[str, nn.Module], labels: Mapping[str, Labels], chosen: str | None = None
+) -> HeadStep | None:
     """What one replaced module does with one expression a row."""
-    steps = [plan_head(expr, found, labels) for expr in route.exprs]
+    steps = [plan_head(expr, found, labels, chosen) for expr in route.exprs]
     return RoutedHead(route, steps) if any(steps) else None
 
 
-def labels_of(expr: Expr, labels: Mapping[str, Labels]) -> Labels | None:
+def labels_of(expr: Expr, labels: Mapping[str, Labels], chosen: str | None = None) -> Labels | None:
     """The labels of the head that answers under this expression; None for the model's own. `labels` has heads' alone."""
     if expr is None or isinstance(expr, str):
         return labels.get(expr) if expr else None
-    of_children = [found for child in expr.children if (found := labels_of(child, labels)) is not None]
+    if isinstance(expr, Fuse) and (name := speaker(expr, labels, chosen)) is not None:
+        return labels[name]
+    of_children = [found for child in expr.children if (found := labels_of(child, labels, chosen)) is not None]
     if not of_children:
         return None
     return of_children[-1] if isinstance(expr, Stack) else of_children[0]
+
+
+def speaker(expr: Fuse, having: Container[str], chosen: str | None) -> str | None:
+    """Whose head answers under a Fuse: the chosen child's, else the fusion's own; None: what the children have in common."""
+    if chosen in having and chosen in leaves(expr):
+        return chosen
+    return expr.by if expr.by in having else None
+
+
+def _common(expr: Block, steps: Sequence[HeadStep | None], labels: Mapping[str, Labels]) -> HeadStep:
+    """The one head of a Fuse's children, or the same head of several, to the bit."""
+    having = [(step, child) for step, child in zip(steps, expr.children, strict=True) if step]
+    first, child = having[0]
+    for other, kid in having[1:]:
+        if labels_of(child, labels) != labels_of(kid, labels) or not _same(first, other):
+            raise UnsupportedError(
+                f"{expr}: {text(child)} and {text(kid)} have different heads, and nothing says whose answers",
+                hint="head= of load_adapter names one of them; or train the fusion with a head of its own",
+            )
+    return first
+
+
+def _same(one: HeadStep, other: HeadStep) -> bool:
+    if not isinstance(one, Replace) or not isinstance(other, Replace):
+        return False
+    mine, theirs = dict(one.module.named_parameters()), dict(other.module.named_parameters())
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
 def _mean(expr: Average, steps: Sequence[HeadStep | None], labels: Mapping[str, Labels]) -> HeadStep:
@@ -179,7 +212,7 @@ def check_heads(program: Program, replaced: Mapping[str, Mapping[str, nn.Module]
     """
     for expr in (program.expr,) if program.rows is None else program.rows:
         for block in _averages(expr):
-            having = [name for name in leaves(block) if replaced.get(name)]
+            having = [name for name in (*leaves(block), *fusions(block)) if replaced.get(name)]
             several = next((name for name in having if len(replaced[name]) > 1), None)
             if several is not None and len(having) > 1:
                 modules = ", ".join(replaced[several])

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli import bases, formats, strict_json
+from hubcli import bases, formats, fusion_files, strict_json
 from hubcli.adapter import Adapter, fitted, replicas
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
 from hubcli.formats import Checkpoint
+from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release
 from hubcli.plugins import plugins
 from hubcli.pretrained import LABELLED
@@ -99,7 +100,10 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
     method = handle.method(checkpoint.method)
     settings = method.configure(checkpoint.config)
     bases.check_architecture(checkpoint.base, handle.structure, name, allow=allow_base_mismatch, warned=handle.warned)
-    sites = fitted(checkpoint, method, settings, handle.structure)
+    if isinstance(method, Fusion):
+        sites = fusion_files.fitted(checkpoint, method, settings, handle.structure)
+    else:
+        sites = fitted(checkpoint, method, settings, handle.structure)
     heads = replicas(checkpoint, handle.structure)
     bases.check_base(
         checkpoint.base, handle.structure, handle.base, name, allow=allow_base_mismatch, warned=handle.warned
@@ -221,6 +225,9 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     from hubcli.formats import adapterhub, own, peft
 
     formats.check_format(format)
+    if isinstance(made.method, Fusion):
+        fusion_files.save(made, folder, format, handle.structure)
+        return
     sites = {site.path: dict(tensors) for site, tensors in made.sites.items()}
     heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
     if len(sites) < len(made.sites):
@@ -262,13 +269,7 @@ def _save_for_adapterhub(made: Adapter, folder: Path, handle: Adapted, table: Ma
     filed = made.method.filed(structure, made.settings, adapterhub.FORMAT)
     if filed is None:
         raise UnsupportedError(f"method '{made.method.name}' can't be written as '{adapterhub.FORMAT}'")
-    config = getattr(structure.model, "config", None)
-    base = {
-        "hidden_size": getattr(config, "hidden_size", None),
-        "model_class": structure.base_class,
-        "model_name": made.base.id if made.base else "",
-        "model_type": getattr(config, "model_type", None),
-    }
+    base = adapterhub.base_fields(structure, made.base)
     own = {key: value for key, value in made.config.items() if key != "modules_to_save"}
     sites = {path: dict(made.sites[site]) for path, site in filed.items()}
     adapterhub.write(folder, made.filed_as or made.name, own, base, sites, table)

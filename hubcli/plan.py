@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves, text
+from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack, fusions, leaves, text
 from hubcli.errors import ExpressionError
 from hubcli.evaluate import BATCH, SEQUENCE, Given, Tapped, cut_sizes, delta, parts_of, picked, widened
+from hubcli.fusion import mixed
 from hubcli.method import Leaf
 from hubcli.sites import Step
 
@@ -26,11 +27,13 @@ Rows: TypeAlias = tuple[Expr, ...]
 class Program:
     """What every site does under one expression: `steps[i]` for site i, None where nothing happens.
 
-    `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel).
+    `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel);
+    `head` names the adapter whose head answers under a Fuse.
     """
 
     expr: Expr
     rows: Rows | None = None
+    head: str | None = None
     steps: list[Any] = field(default_factory=list)
     copies: int = 1
 
@@ -40,10 +43,14 @@ class Program:
         return text(self.expr)
 
     @property
+    def exprs(self) -> Rows:
+        """Its expression, or those of its rows."""
+        return (self.expr,) if self.rows is None else self.rows
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The adapters it uses, each once."""
-        exprs = (self.expr,) if self.rows is None else self.rows
-        return tuple(dict.fromkeys(name for expr in exprs for name in leaves(expr)))
+        """The adapters and then the fusions it uses, each once."""
+        return tuple(dict.fromkeys(name for among in (leaves, fusions) for expr in self.exprs for name in among(expr)))
 
 
 class Irreducible(Exception):
@@ -108,6 +115,25 @@ class Cut:
             for step, px, part in zip(self.steps, parts_of(x, sizes, axis), values, strict=True)
         ]
         return torch.cat(parts, axis)
+
+
+@dataclass(slots=True, eq=False)
+class Fused:
+    """The learned mix of what the children add. No name is in it: other fusions of the same shapes run the same graph."""
+
+    leaf: Leaf
+    children: list[Leaf | Interpret | None]
+
+    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
+        """The new value."""
+        return value + mixed(self.leaf, module, value, [self.part(child, module, x, value) for child in self.children])
+
+    def part(self, child: Leaf | Interpret | None, module: nn.Module, x: Given, value: Tensor) -> Tensor:
+        """One child's delta."""
+        if isinstance(child, Leaf):
+            return child.method.delta(child, module, picked(x, child), value)
+        found = None if child is None else delta(child.expr, child.leaves, module, x, value)
+        return torch.zeros_like(value) if found is None else found
 
 
 class Route:
@@ -187,7 +213,16 @@ def plan(expr: Expr, found: Mapping[str, Leaf]) -> Step | None:
         return steps[0] if len(steps) == 1 else InTurn(steps)
     if isinstance(expr, Split | BatchSplit | Parallel):
         return Cut(expr, [plan(child, found) for child in expr.children])
+    if isinstance(expr, Fuse) and expr.by is not None:
+        return Fused(found[expr.by], [_child(child, found) for child in expr.children])
     return Interpret(expr, dict(found))
+
+
+def _child(expr: Expr, found: Mapping[str, Leaf]) -> Leaf | Interpret | None:
+    try:
+        return reduced(expr, found)
+    except Irreducible:
+        return Interpret(expr, dict(found))
 
 
 def plan_rows(route: Route, found: Mapping[str, Leaf]) -> Step | None:

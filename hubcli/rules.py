@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hubcli.composition import Block, Expr, Fuse, Parallel, Split, Stack, contains
+from hubcli.composition import Block, Expr, Parallel, Split, Stack, contains
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.families import Structure
 from hubcli.plan import Program, Rows
@@ -31,12 +31,10 @@ def check_expression(program: Program, structure: Structure) -> None:
     """Refuse what can't be right on this model; sets `copies`.
 
     Raises:
-        UnsupportedError: Fuse; Parallel anywhere but at the root or under root Stacks, twice, or in rows; Split in an
+        UnsupportedError: Parallel anywhere but at the root or under root Stacks, twice, or in rows; Split in an
             encoder-decoder.
     """
     for expr in (program.expr,) if program.rows is None else program.rows:
-        if contains(expr, Fuse):
-            raise UnsupportedError(f"Fuse is not supported yet: {expr}")
         if contains(expr, Split) and getattr(getattr(structure.model, "config", None), "is_encoder_decoder", False):
             raise UnsupportedError("Split: an encoder-decoder has several sequences, there is no single one to cut")
         copies = _copies(expr)

@@ -39,17 +39,19 @@ class Checkpoint:
 
 
 def read(folder: Path) -> Checkpoint:
-    """Read an adapter folder of any supported format.
+    """Read the folder of an adapter, or of a fusion, of any supported format.
 
     Raises:
         NotFoundError: no such folder, or no adapter in it.
         UnsupportedError: a format that can't be read yet.
         WeightsError, MethodNotFoundError, PluginError, ConfigKeyError: as the format's reader says.
     """
-    from hubcli.formats import adapterhub, own, peft
+    from hubcli.formats import adapterhub, fusions, own, peft
 
     if not folder.is_dir():
         raise NotFoundError(f"no folder at {folder}")
+    if fusions.holds(folder):
+        return fusions.read(folder)
     foreign = (folder / "adapter_config.json").is_file()
     if (folder / own.MANIFEST).is_file() and (not foreign or own.holds(folder)):
         if foreign:

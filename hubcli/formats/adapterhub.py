@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from hubcli.errors import ConfigKeyError, MethodNotFoundError, UnsupportedError, WeightsError
-from hubcli.families import bare_class
+from hubcli.families import Structure, bare_class
 from hubcli.formats import Checkpoint
 from hubcli.formats.pickled import read_bin
 from hubcli.formats.weights import read_tensors, write_tensors
@@ -66,7 +66,7 @@ def read(folder: Path) -> Checkpoint:
             f"no plugin provides AdapterHub's architecture {kind!r:.60}",
             hint="a method is a plugin: install the package that brings it",
         )
-    notes, tensors, sha256 = _weights(folder)
+    notes, tensors, sha256 = weights_of(folder, WEIGHTS, BIN)
     method = plugins().method_class(info.name)()
     if FORMAT not in method.formats:
         raise UnsupportedError(f"{folder}: method '{info.name}' can't read AdapterHub's files yet")
@@ -78,21 +78,21 @@ def read(folder: Path) -> Checkpoint:
     config, sites = method.translated(FORMAT, {**config, "version": envelope.get("version")}, sites)
     config.pop("version", None)
     digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
-    return Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, _base(envelope), notes, filed_as=name)
+    return Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, base_of(envelope), notes, filed_as=name)
 
 
-def _weights(folder: Path) -> tuple[list[str], dict[str, Tensor], str]:
+def weights_of(folder: Path, safe: str, pickled: str) -> tuple[list[str], dict[str, Tensor], str]:
     """(notes, tensors, sha256) of the weights; safetensors where both are there."""
-    file = folder / WEIGHTS
+    file = folder / safe
     if not file.is_file():
-        return [], *read_bin(folder / BIN)
+        return [], *read_bin(folder / pickled)
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    notes = [f"{BIN} beside {WEIGHTS} is ignored"] if (folder / BIN).exists() else []
+    notes = [f"{pickled} beside {safe} is ignored"] if (folder / pickled).exists() else []
     return notes, read_tensors(file), sha256
 
 
-def _base(envelope: Mapping[str, Any]) -> BaseModel | None:
+def base_of(envelope: Mapping[str, Any]) -> BaseModel | None:
     """The base, where the file names it; its architecture without AdapterHub's own model classes."""
     made_by, id = str(envelope.get("model_class") or ""), str(envelope.get("model_name") or "")
     architecture = bare_class(made_by) or None
@@ -113,12 +113,28 @@ def sorted_keys(tensors: Mapping[str, Tensor], table: Mapping[str, str], name: s
     return sites, others
 
 
+def base_fields(structure: Structure, base: BaseModel | None) -> dict[str, Any]:
+    """What AdapterHub's configs say of the model."""
+    config = getattr(structure.model, "config", None)
+    return {
+        "hidden_size": getattr(config, "hidden_size", None),
+        "model_class": structure.base_class,
+        "model_name": base.id if base else "",
+        "model_type": getattr(config, "model_type", None),
+    }
+
+
+def plain_name(name: str) -> str:
+    """An adapter's name as AdapterHub's keys can hold it."""
+    return re.sub(r"[^\w-]", "_", name)
+
+
 def write(folder: Path, name: str, config: Mapping[str, Any], base: Any, sites: Tree, table: Mapping[str, str]) -> None:
     """Write a folder that AdapterHub's library loads with `use_safetensors=True`.
 
     `base` gives model_class, model_name, model_type and hidden_size.
     """
-    plain = re.sub(r"[^\w-]", "_", name)
+    plain = plain_name(name)
     envelope = {"config": dict(config), **base, "name": plain, "version": VERSION}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {

@@ -40,7 +40,7 @@ def read(folder: Path) -> Checkpoint:
     """
     file = folder / MANIFEST
     raw = read_bytes(file, limit=MAX_MANIFEST, where=str(file))
-    document = _checked(loads(raw, where=str(file), limit=MAX_MANIFEST), file)
+    document = checked(loads(raw, where=str(file), limit=MAX_MANIFEST), file)
     plugins().method(document["method"])
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -72,8 +72,8 @@ def holds(folder: Path) -> bool:
     return isinstance(document, dict) and document.get("format") == FORMAT
 
 
-def _checked(document: Any, file: Path) -> dict[str, Any]:
-    """The manifest, its fields of the right types."""
+def checked(document: Any, file: Path) -> dict[str, Any]:
+    """The manifest, its fields of the right types; errors as `read`."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UnsupportedError(f'{file}: expected "format": "{FORMAT}", found another program\'s manifest')
     if document.get("v") != V:

@@ -127,7 +127,7 @@ def test_generate_with_rows_is_each_row_alone(lab: Build) -> None:
 
 
 REFUSED: list[tuple[str, Expr, list[Expr] | None, type[Exception], str]] = [
-    ("bert", Fuse("a", "b"), None, UnsupportedError, "Fuse"),
+    ("bert", Fuse("a", "b"), None, NotFoundError, "no fusion"),
     ("bert", Average(Parallel("a", "b"), "c"), None, UnsupportedError, "Parallel must stand at the root"),
     ("bert", Stack(Parallel("a", "b"), Parallel("a", "b")), None, UnsupportedError, "two Parallel"),
     ("bert", None, [Parallel("a", "b"), "a", "a"], UnsupportedError, "a row has one answer"),
