@@ -17,7 +17,8 @@ Pins = dict[str, tuple[str, str]]
 
 
 def expanded(expr: Expr, workspace: Workspace, find: Callable[[str], Installed]) -> tuple[Expr, dict[str, Installed]]:
-    """The expression without names of compositions, and the adapter behind each of its leaves.
+    """The expression without names of compositions, and the adapter behind each of its leaves, theirs first; the fusions
+    that compositions name are among them.
 
     Args:
         expr: leaves are refs.
@@ -38,7 +39,7 @@ def expanded(expr: Expr, workspace: Workspace, find: Callable[[str], Installed])
     for ref in items.keys() - composed.keys():
         trees[ref] = _pinned(ref, items[ref], pins)
     whole = renamed(expr, lambda ref: trees.get(ref, ref))
-    return whole, {ref: found[ref] if ref in found else items[ref] for ref in leaves(whole)}
+    return whole, found | {ref: items[ref] for ref in leaves(whole) if ref not in found}
 
 
 def _tree(item: Installed, workspace: Workspace, pins: Pins, found: dict[str, Installed]) -> Expr:
