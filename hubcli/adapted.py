@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from hubcli import answers, loading
 from hubcli import heads as head_rules
-from hubcli import loading
 from hubcli.adapter import Adapter, AdapterInfo
 from hubcli.bases import Identity
 from hubcli.composition import Expr
@@ -242,11 +242,15 @@ class Adapted:
     def __call__(
         self, *args: Any, expr: Expr | EllipsisType = ..., rows: Sequence[Expr] | None = None, **inputs: Any
     ) -> Any:
-        """The model's forward, under `expr` or `rows` where given, else under what is active."""
+        """The model's forward, under `expr` or `rows` where given, else under what is active; heads that adapters brought
+        beside the model's modules answer in `logits` (`hubcli.answers`).
+        """
         with self._maybe(expr, rows):
-            return head_rules.one_a_child(
-                self.engine.routing.program(False), self.model(*args, **inputs), self.labels_of
-            )
+            program = self.engine.routing.program(False)
+            heads = answers.heads_of(program, self.engine.adapters)
+            if heads:
+                return answers.run(self, heads, args, inputs)
+            return head_rules.one_a_child(program, self.model(*args, **inputs), self.labels_of)
 
     def generate(
         self, *args: Any, expr: Expr | EllipsisType = ..., rows: Sequence[Expr] | None = None, **inputs: Any
@@ -289,7 +293,7 @@ class Adapted:
 
     def labels_of(self, expr: Expr) -> tuple[str, ...]:
         """The labels of the head that answers under one expression."""
-        known = {name: a.labels or () for name, a in self.engine.adapters.items() if a.heads}
+        known = {name: a.labels or () for name, a in self.engine.adapters.items() if a.twins()}
         found = head_rules.labels_of(expr, known, self.head)
         if found is not None:
             return found

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubcli.added_heads import AddedHead
 from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
 from hubcli.families import Structure
 from hubcli.formats import Checkpoint
@@ -22,7 +23,8 @@ from hubcli.residents import Room, replica
 class AdapterInfo:
     """What `adapted.adapters` shows of an adapter.
 
-    `parameters` counts numbers, heads included; `heads` are the modules it replaces; `labels` of its head, or None.
+    `parameters` counts numbers, heads included; `heads` are the modules it replaces; `labels` of its head, or None;
+    `added_head` the kind of a head that it brings beside the model's modules, or empty.
     """
 
     name: str
@@ -35,6 +37,7 @@ class AdapterInfo:
     source: str
     trainable: bool
     notes: tuple[str, ...] = ()
+    added_head: str = ""
 
 
 @dataclass(eq=False)
@@ -48,6 +51,7 @@ class Adapter:
     sites: dict[Site, dict[str, Tensor]]
     heads: dict[str, nn.Module]
     room: Room
+    added: AddedHead | None = None
     digest: str | None = None
     labels: tuple[str, ...] | None = None
     base: BaseModel | None = None
@@ -73,6 +77,10 @@ class Adapter:
             leaf = self._leaves[site] = self.method.leaf(site, module, self.settings, placed, self.trainable)
             leaf.tap = self._taps.get(site)
         return leaf
+
+    def twins(self) -> list[nn.Module]:
+        """The modules of its heads."""
+        return [*self.heads.values(), *([self.added] if self.added is not None else [])]
 
     def forget(self) -> None:
         """Drop what was made of the tensors: they moved, or they train."""
@@ -101,20 +109,18 @@ class Adapter:
     def _own_heads(self) -> None:
         """Copies of the head's numbers: a mapped file is no place to train in."""
         with torch.no_grad():
-            for twin in self.heads.values():
+            for twin in self.twins():
                 for parameter in twin.parameters():
                     if not parameter.requires_grad:
                         parameter.data = parameter.detach().clone()
 
     def info(self) -> AdapterInfo:
         """Its description."""
-        heads = [p for twin in self.heads.values() for p in twin.parameters()]
-        count = sum(t.numel() for tensors in self.sites.values() for t in tensors.values()) + sum(
-            p.numel() for p in heads
-        )
+        count = sum(t.numel() for tensors in self.sites.values() for t in tensors.values())
+        count += sum(p.numel() for twin in self.twins() for p in twin.parameters())
         return AdapterInfo(
             self.name, self.method.name, dict(self.config), count, tuple(self.heads), self.labels, self.base, self.source,
-            self.trainable, tuple(self.notes),
+            self.trainable, tuple(self.notes), self.added.kind if self.added is not None else "",
         )  # fmt: skip
 
 

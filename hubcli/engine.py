@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from hubcli import fusion_rules
+from hubcli import answers, fusion_rules
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter
 from hubcli.composition import Expr
@@ -42,6 +42,7 @@ class Engine:
         self.flags: list[tuple[nn.Parameter, bool]] | None = None
         self.routing = Routing(Program(None))
         self.entrance = Entrance(self.routing)
+        self.capture = answers.Capture(self.structure, self.routing)
         self.settle()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,6 +64,8 @@ class Engine:
                 hooked |= self._open(site)
             for path in adapter.heads:
                 hooked |= self._open(Site(path, HEAD))
+            if adapter.added is not None:
+                hooked |= self.capture.attach()
         except BaseException:
             self._close(before)
             raise
@@ -92,6 +95,7 @@ class Engine:
         """Take everything off the model."""
         self.routing.active = Program(None)
         self.entrance.detach()
+        self.capture.detach()
         hooked = bool(self.live)
         self._close(0)
         self.adapters.clear()
@@ -166,6 +170,7 @@ class Engine:
                 steps.append(_site_step(program, route, found))
         head_rules.check_heads(program, {name: adapter.heads for name, adapter in used.items()})
         head_rules.check_nested([(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None])
+        answers.check(program, self.adapters)
         program.steps = steps
 
     def forget(self) -> None:

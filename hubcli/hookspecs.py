@@ -28,7 +28,8 @@ def hubcli_register_methods(register: Callable[..., None]) -> None:
     `name` is the entry point's name, `config_schema` a JSON Schema (dict) of the method's config, `load` the
     `hubcli.method.Method` subclass, imported only when tensors are needed. Optional: `check="module:function"`, torch-free,
     run before an install with the config and {tensor name: (dtype, shape)}, returns problems as text; and
-    `claims={"peft": "LORA"}`, the configs of other libraries that are this method's. Since API 1.
+    `claims={"peft": "LORA"}`, the configs of other libraries that are this method's, by their kind or by keys that say more,
+    `{"adapterhub": {"architecture": "lora", "composition_mode": "scale"}}`: who names more keys comes first. Since API 1.
     """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubcli import bases, formats, fusion_files, strict_json
 from hubcli.adapter import Adapter, fitted, replicas
+from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
 from hubcli.formats import Checkpoint
 from hubcli.fusion import Fusion
@@ -127,7 +128,17 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
         twin.train(handle.model.training)
     if heads:
         made.labels = _labels(found, checkpoint.labels, handle, made)
+    if checkpoint.added is not None:
+        _add_head(made, *checkpoint.added, handle)
     return made
+
+
+def _add_head(made: Adapter, config: dict[str, Any], tensors: dict[str, Any], handle: Adapted) -> None:
+    """Give an adapter the head that it brings beside the model's modules."""
+    made.added = made_head(config, tensors, handle.model, made.name)
+    made.room.adopt("added head", made.added)
+    made.added.train(handle.model.training)
+    made.labels = made.added.labels if made.added.kind != "question_answering" else ()
 
 
 def _labels(found: Source, kept: tuple[str, ...], handle: Adapted, made: Adapter) -> tuple[str, ...] | None:
@@ -233,7 +244,7 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     if len(sites) < len(made.sites):
         raise UnsupportedError(f"'{made.name}' has several sites at one module, which no format can tell apart")
     if format == own.FORMAT:
-        own.write(folder, made.method.name, made.config, made.base, sites, heads, made.labels or ())
+        own.write(folder, made.method.name, made.config, made.base, sites, heads, made.labels or (), _added(made))
         return
     table = made.method.formats.get(format)
     kind = plugins().method(made.method.name).claims.get(format)
@@ -245,6 +256,11 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     if format == adapterhub.FORMAT:
         _save_for_adapterhub(made, folder, handle, table)
         return
+    if made.added is not None:
+        raise UnsupportedError(
+            f"'{made.name}' brings a head of its own ({made.added.kind}), which peft's files can't hold",
+            hint=f"format='{own.FORMAT}' or '{adapterhub.FORMAT}' holds it",
+        )
     base = made.base
     config = {
         "task_type": handle.structure.task[1] or None,
@@ -272,4 +288,8 @@ def _save_for_adapterhub(made: Adapter, folder: Path, handle: Adapted, table: Ma
     base = adapterhub.base_fields(structure, made.base)
     own = {key: value for key, value in made.config.items() if key != "modules_to_save"}
     sites = {path: dict(made.sites[site]) for path, site in filed.items()}
-    adapterhub.write(folder, made.filed_as or made.name, own, base, sites, table)
+    adapterhub.write(folder, made.filed_as or made.name, own, base, sites, table, _added(made))
+
+
+def _added(made: Adapter) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    return None if made.added is None else (made.added.config, dict(made.added.named_parameters()))

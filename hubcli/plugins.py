@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from hubcli.errors import MethodNotFoundError, PluginError
 from hubcli.frozen import frozen
 
 FIRST_PARTY = "hubcli"
+Claim = str | dict[str, Any]
 DOCTOR = "run 'hubcli plugins doctor', or switch it off with HUBCLI_DISABLE_PLUGINS={}"
 
 
@@ -45,7 +46,8 @@ class MethodInfo:
 
     `config_schema` is the JSON Schema of its config; `load` where its class lives (`module:Class`); `check` an optional
     torch-free `module:function(config, tensors) -> list of problems` run before an adapter is installed, `tensors` mapping
-    names to (dtype, shape); `claims` says which configs of other libraries are this method's, e.g. {"peft": "LORA"}.
+    names to (dtype, shape); `claims` says which configs of other libraries are this method's: by their kind, {"peft": "LORA"},
+    or by keys and their values, {"adapterhub": {"architecture": "lora", "composition_mode": "scale"}}.
     """
 
     name: str
@@ -53,7 +55,7 @@ class MethodInfo:
     load: str
     plugin: Found
     check: str | None = None
-    claims: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -148,14 +150,21 @@ class Plugins:
             )
         return loaded.methods[name]
 
-    def method_claiming(self, format: str, value: str) -> MethodInfo | None:
-        """The first method, by name, that claims configs of this kind (`method_claiming("peft", "LORA")`), or None."""
+    def method_claiming(self, format: str, kind: Any, config: Mapping[str, Any] | None = None) -> MethodInfo | None:
+        """The method that claims configs of this kind (`method_claiming("peft", "LORA")`), or None.
+
+        A claim that names keys of the config comes before one of the kind alone, more keys before fewer; then the first by name.
+        """
+        best: tuple[int, MethodInfo] | None = None
         for plugin in self.of_kind("method"):
             loaded = self.load(plugin.name)
             info = loaded.methods[plugin.name] if loaded else None
-            if info and info.claims.get(format) == value:
-                return info
-        return None
+            claim = info.claims.get(format) if info else None
+            named = claim if isinstance(claim, Mapping) else {}
+            fits = all((config or {}).get(key) == value for key, value in named.items()) if named else claim == kind
+            if info and claim is not None and fits and (best is None or len(named) > best[0]):
+                best = (len(named), info)
+        return best[1] if best else None
 
     def _no_method(self, name: str) -> MethodNotFoundError:
         import difflib
@@ -258,7 +267,7 @@ def _register(plugin: Found, module: ModuleType) -> Loaded:
         config_schema: dict[str, Any],
         load: str,
         check: str | None = None,
-        claims: dict[str, str] | None = None,
+        claims: dict[str, Claim] | None = None,
     ) -> None:
         if name in loaded.methods:
             raise PluginError(f"method '{name}' is registered twice")

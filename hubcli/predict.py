@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hubcli import answers
 from hubcli.composition import BatchSplit, Expr, Split, contains
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.heads import branches
@@ -39,7 +42,7 @@ def predict(handle: Adapted, texts: Sequence[str], batch_size: int) -> list[Any]
         UnsupportedError: no tokenizer, a bare model that predicts nothing, or a task that asks for more than texts.
         ExpressionError: rows or sizes that don't fit the number of texts.
     """
-    task = handle.structure.task[0]
+    task = _task(handle)
     if task == "feature-extraction":
         raise UnsupportedError(f"a {handle.structure.base_class} has no head that predicts", hint="load it for a task")
     if batch_size < 1:
@@ -62,6 +65,12 @@ def predict(handle: Adapted, texts: Sequence[str], batch_size: int) -> list[Any]
         handle.model.train(was_training)
 
 
+def _task(handle: Adapted) -> str:
+    """The task of the heads that adapters brought and that act now, else of the model's own."""
+    program = handle.engine.routing.program(False)
+    return answers.task_of(program, handle.engine.adapters) or handle.structure.task[0]
+
+
 def _by_pipeline(handle: Adapted, task: str, texts: Sequence[str], batch_size: int) -> list[Any]:
     try:
         return list(pipeline(handle, None, {"batch_size": batch_size})(list(texts)))
@@ -79,11 +88,11 @@ def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_siz
     for picked in _batches(program.expr, [len(ids) for ids in encoded], batch_size):
         batch = handle.tokenizer.pad({"input_ids": [encoded[i] for i in picked]}, return_tensors="pt")
         logits = _logits(handle, program, batch.to(handle.model.device), picked)
-        for part, child, answers in zip(logits.chunk(len(children)), children, found, strict=True):
+        for part, child, mine in zip(logits.chunk(len(children)), children, found, strict=True):
             exprs = [child] * len(picked) if program.rows is None else [program.rows[i] for i in picked]
             for row, i, expr in zip(part.float(), picked, exprs, strict=True):
-                answers[i] = _answer(handle, texts[i], row, expr)
-    return [answer for answers in found for answer in answers if answer is not None]
+                mine[i] = _answer(handle, texts[i], row, expr)
+    return [answer for mine in found for answer in mine if answer is not None]
 
 
 def _warn_of_cuts(tokens: Any) -> None:
@@ -112,17 +121,18 @@ def _batches(expr: Expr, lengths: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _logits(handle: Adapted, program: Program, batch: Any, picked: list[int]) -> Tensor:
-    if program.rows is None:
-        return handle.model(**batch).logits  # type: ignore[no-any-return]
-    with handle.using(rows=[program.rows[i] for i in picked]):
-        return handle.model(**batch).logits  # type: ignore[no-any-return]
+    with contextlib.nullcontext() if program.rows is None else handle.using(rows=[program.rows[i] for i in picked]):
+        if not answers.heads_of(program, handle.engine.adapters):
+            return handle.model(**batch).logits  # type: ignore[no-any-return]
+        logits = handle(**batch).logits
+        return torch.cat(answers.padded(logits, str(program))) if isinstance(logits, list) else logits
 
 
 def _answer(handle: Adapted, text: str, logits: Tensor, expr: Expr) -> Prediction:
     """Softmax over the labels; a sigmoid each where the model says that labels don't exclude one another, or has one."""
     labels = handle.labels_of(expr)
     logits = logits[: len(labels)] if 0 < len(labels) < logits.shape[0] else logits
-    multi = getattr(handle.model.config, "problem_type", None) == "multi_label_classification" or logits.shape[0] == 1
+    multi = not answers.exclusive(expr, handle) or logits.shape[0] == 1
     scores = logits.sigmoid() if multi else logits.softmax(-1)
     best = int(scores.argmax())
     return Prediction(text, labels[best] if best < len(labels) else f"LABEL_{best}", float(scores[best]))
@@ -136,15 +146,26 @@ def pipeline(handle: Adapted, task: str | None, options: dict[str, Any]) -> Any:
     """
     import transformers
 
-    task = task or handle.structure.task[0]
+    task = task or _task(handle)
     if not task:
         raise UnsupportedError(f"no task is known for a {handle.structure.base_class}", hint="name it: pipeline('…')")
     program = handle.engine.routing.program(False)
     labels = handle.labels_of(program.expr)
-    view = copy.copy(handle.model)
+    view = _view(handle)
     config: Any = copy.deepcopy(handle.model.config)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: i for i, name in enumerate(labels)}
     view.config = config
     return transformers.pipeline(task, model=view, tokenizer=handle.tokenizer, **options)
+
+
+def _view(handle: Adapted) -> Any:
+    """The model for a pipeline; it calls the handle where a head that an adapter brought has to answer."""
+    view = copy.copy(handle.model)
+    if answers.heads_of(handle.engine.routing.program(False), handle.engine.adapters):
+        # The hooks run in the model itself, which the handle calls; here they would run a second time.
+        hooks = [name for name in vars(view) if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))]
+        view.__dict__.update({name: OrderedDict() for name in hooks})
+        view.__dict__["forward"] = handle.__call__
+    return view

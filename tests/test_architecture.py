@@ -54,6 +54,8 @@ ROOMS: dict[str, list[str]] = {
     ],
     "tensor side": [
         "adapter",
+        "added_heads",
+        "answers",
         "engine",
         "entrance",
         "loading",

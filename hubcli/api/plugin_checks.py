@@ -50,13 +50,17 @@ def plugins_info(name: str) -> dict[str, Any]:
     if plugin.kind != "method":
         return {**document, "class": None, "claims": None, "config_keys": []}
     method = plugins().method(name)
-    claims = ", ".join(f"{key} {value}" for key, value in method.claims.items())
+    claims = ", ".join(f"{key} {_claim(value)}" for key, value in method.claims.items())
     return {
         **document,
         "class": method.load,
         "claims": claims or None,
         "config_keys": sorted(method.config_schema.get("properties", ())),
     }
+
+
+def _claim(claim: str | dict[str, Any]) -> str:
+    return claim if isinstance(claim, str) else " ".join(f"{key}={value}" for key, value in claim.items())
 
 
 def plugins_doctor(*names: str, timeout: float = 120) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class Checkpoint:
     `tensors` maps module path → parameter → tensor, as the method names its parameters; `heads` maps the path of a replaced
     module → parameter → tensor; `others` are tensors that belong to neither, by key. Tensors are views of the mapped file.
     `digest` is the sha256 of config and weights; `base` what the config says it was trained on; `labels` those of its head,
-    where the format keeps them; `filed_as` the adapter's name, where the file has it in its keys.
+    where the format keeps them; `filed_as` the adapter's name, where the file has it in its keys; `added` a head that no module
+    of the model is replaced by: (its config, parameter -> tensor).
     """
 
     format: str
@@ -36,6 +37,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
     labels: tuple[str, ...] = ()
     filed_as: str = ""
+    added: tuple[dict[str, Any], dict[str, Tensor]] | None = None
 
 
 def read(folder: Path) -> Checkpoint:

@@ -2,6 +2,8 @@
 
 Keys are `<module path>.<container>.<adapter's name>.<parameter>`; a method's own table says how they end, with `*` for the
 name: `{"lora_A": "loras.*.lora_A"}`. The config is an envelope (name, model_class, …) around the method's own.
+A head beside it is head_config.json + pytorch_model_head.bin or model_head.safetensors: one of AdapterHub's own, with keys
+`heads.<name>.<parameter>`, or the modules of a transformers model's head.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from hubcli.strict_json import loads, read_bytes
 
 FORMAT = "adapterhub"
 CONFIG, WEIGHTS, BIN = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
-HEADS = ("head_config.json", "pytorch_model_head.bin", "model_head.safetensors")
+HEAD_CONFIG, HEAD_WEIGHTS, HEAD_BIN = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
 VERSION = "adapters.1.3.0"  # whose files these are
 DEFAULT = ""  # the architecture of a config that names none
 MAX_CONFIG = 1 << 20  # bytes
@@ -43,7 +45,7 @@ def read(folder: Path) -> Checkpoint:
     """Read a folder that AdapterHub's library, or `write`, has written.
 
     Raises:
-        UnsupportedError: a head, a fusion or embeddings are saved with it.
+        UnsupportedError: embeddings are saved with it.
         MethodNotFoundError, PluginError: no method plugin for its architecture.
         ConfigKeyError: the config is not AdapterHub's, or the method can't honour it.
         UnsafeFormatError: the `.bin` holds more than tensors. WeightsError: the weights can't be read.
@@ -56,11 +58,10 @@ def read(folder: Path) -> Checkpoint:
     name = envelope.get("name")
     if not isinstance(name, str) or not name:
         raise ConfigKeyError(f"{folder / CONFIG}: name: expected the adapter's name, found {name!r:.60}")
-    for file in (*HEADS, "embedding.pt"):
-        if (folder / file).exists():
-            raise UnsupportedError(f"{folder}: {file}: AdapterHub's heads and embeddings can't be loaded yet")
+    if (folder / "embedding.pt").exists():
+        raise UnsupportedError(f"{folder}: embedding.pt: AdapterHub's embeddings can't be loaded yet")
     kind = config.get("architecture") or DEFAULT
-    info = plugins().method_claiming(FORMAT, kind) if isinstance(kind, str) else None
+    info = plugins().method_claiming(FORMAT, kind, config)
     if info is None:
         raise MethodNotFoundError(
             f"no plugin provides AdapterHub's architecture {kind!r:.60}",
@@ -78,7 +79,36 @@ def read(folder: Path) -> Checkpoint:
     config, sites = method.translated(FORMAT, {**config, "version": envelope.get("version")}, sites)
     config.pop("version", None)
     digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
-    return Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, base_of(envelope), notes, filed_as=name)
+    made = Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, base_of(envelope), notes, filed_as=name)
+    if any((folder / file).exists() for file in (HEAD_CONFIG, HEAD_WEIGHTS, HEAD_BIN)):
+        _read_head(folder, made)
+    return made
+
+
+def _read_head(folder: Path, made: Checkpoint) -> None:
+    """Add the head that is saved beside an adapter: a new one, or the modules of a transformers model's head."""
+    file = folder / HEAD_CONFIG
+    if not file.is_file() or not ((folder / HEAD_WEIGHTS).is_file() or (folder / HEAD_BIN).is_file()):
+        raise UnsupportedError(f"{folder}: a head needs both {HEAD_CONFIG} and {HEAD_WEIGHTS} or {HEAD_BIN}")
+    raw = read_bytes(file, limit=MAX_CONFIG, where=str(file))
+    envelope = loads(raw, where=str(file), limit=MAX_CONFIG)
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("config"), dict | None):
+        raise ConfigKeyError(f"{file}: config: expected AdapterHub's object")
+    notes, tensors, sha256 = weights_of(folder, HEAD_WEIGHTS, HEAD_BIN)
+    made.notes += notes
+    made.digest = hashlib.sha256(bytes.fromhex(made.digest) + raw + bytes.fromhex(sha256)).hexdigest()
+    config, named = envelope.get("config"), envelope.get("label2id")
+    if config is None:  # a transformers model's own: classifier.weight, and the like
+        for key, tensor in tensors.items():
+            module, _, parameter = key.partition(".")
+            made.heads.setdefault(module, {})[parameter] = tensor
+        made.labels = tuple(sorted(named, key=named.__getitem__)) if isinstance(named, dict) else ()
+        return
+    start = f"heads.{envelope.get('name')}."
+    strange = next((key for key in sorted(tensors) if not key.startswith(start)), None)
+    if strange is not None:
+        raise WeightsError(f"{folder}: expected keys {start}…, found {strange[:200]}")
+    made.added = config, {key.removeprefix(start): tensor for key, tensor in tensors.items()}
 
 
 def weights_of(folder: Path, safe: str, pickled: str) -> tuple[list[str], dict[str, Tensor], str]:
@@ -129,19 +159,34 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^\w-]", "_", name)
 
 
-def write(folder: Path, name: str, config: Mapping[str, Any], base: Any, sites: Tree, table: Mapping[str, str]) -> None:
+def write(
+    folder: Path,
+    name: str,
+    config: Mapping[str, Any],
+    base: Any,
+    sites: Tree,
+    table: Mapping[str, str],
+    added: tuple[dict[str, Any], dict[str, Tensor]] | None = None,
+) -> None:
     """Write a folder that AdapterHub's library loads with `use_safetensors=True`.
 
-    `base` gives model_class, model_name, model_type and hidden_size.
+    `base` gives model_class, model_name, model_type and hidden_size; `added` is a head: (config, parameter -> tensor).
     """
     plain = plain_name(name)
-    envelope = {"config": dict(config), **base, "name": plain, "version": VERSION}
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{path}.{table[parameter].replace('*', plain)}": tensor
         for path, group in sites.items()
         for parameter, tensor in group.items()
     }
-    write_tensors(folder / WEIGHTS, tensors)
-    text = json.dumps(envelope, indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    if added is not None:  # the library takes a head only where its own class with heads is named
+        base = {**base, "model_class": re.sub(r"Model\Z", "AdapterModel", bare_class(base["model_class"]))}
+        head = {f"heads.{plain}.{parameter}": tensor for parameter, tensor in added[1].items()}
+        _write(folder, HEAD_CONFIG, HEAD_WEIGHTS, {"config": added[0], **base, "name": plain}, head)
+    _write(folder, CONFIG, WEIGHTS, {"config": dict(config), **base, "name": plain}, tensors)
+
+
+def _write(folder: Path, file: str, weights: str, envelope: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / weights, tensors)
+    text = json.dumps({**envelope, "version": VERSION}, indent=2, sort_keys=True) + "\n"
+    (folder / file).write_text(text, encoding="utf-8")

@@ -2,7 +2,8 @@
 
 Keys are `<module path>.<parameter>`, a method's parameters by the names that the method itself gives them. The manifest holds
 `format` ("hubcli"), `v`, `method`, `config`, `base` (as in an index entry, or null), `heads` (paths of replaced modules, whose
-parameters stand among the others) and `labels` (of the head, in order of their ids).
+parameters stand among the others), `labels` (of the head, in order of their ids) and `added_head` (the config of a head beside
+the model's modules, or null; its keys are `added_head.<parameter>`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hubcli.strict_json import loads, read_bytes
 
 FORMAT, V = "hubcli", 1
 MANIFEST, WEIGHTS = "manifest.json", "adapter.safetensors"
+ADDED = "added_head"
 MAX_MANIFEST = 1 << 20  # bytes
 
 Tree = dict[str, dict[str, Tensor]]
@@ -48,7 +50,9 @@ def read(folder: Path) -> Checkpoint:
     digest = hashlib.sha256(raw)
     with weights.open("rb") as stream:
         digest.update(hashlib.file_digest(stream, "sha256").digest())
-    sites, heads = sorted_keys(read_tensors(weights), document["heads"])
+    head = document["added_head"]
+    sites, heads = sorted_keys(read_tensors(weights), [*document["heads"], *([ADDED] if head is not None else [])])
+    added = heads.pop(ADDED, None)
     base = document["base"]
     return Checkpoint(
         format=FORMAT,
@@ -60,6 +64,7 @@ def read(folder: Path) -> Checkpoint:
         digest=digest.hexdigest(),
         base=None if base is None else BaseModel.from_json(base),
         labels=tuple(document["labels"]),
+        added=None if head is None or added is None else (head, added),
     )
 
 
@@ -80,8 +85,15 @@ def checked(document: Any, file: Path) -> dict[str, Any]:
         raise UnsupportedError(
             f"{file}: expected v {V}, found {document.get('v')!r:.20}", hint="it may be a newer hubcli's: upgrade"
         )
-    fields: dict[str, Any] = {"base": None, "heads": [], "labels": [], **document}
-    wanted = {"method": str, "config": dict, "base": dict | None, "heads": list, "labels": list}
+    fields: dict[str, Any] = {"base": None, "heads": [], "labels": [], "added_head": None, **document}
+    wanted = {
+        "method": str,
+        "config": dict,
+        "base": dict | None,
+        "heads": list,
+        "labels": list,
+        "added_head": dict | None,
+    }
     for name, kind in wanted.items():
         if not isinstance(fields.get(name), kind):
             shown = kind.__name__ if isinstance(kind, type) else "object or null"
@@ -118,14 +130,16 @@ def write(
     sites: Mapping[str, Mapping[str, Tensor]],
     heads: Mapping[str, Mapping[str, Tensor]],
     labels: Sequence[str] = (),
+    added: tuple[dict[str, Any], dict[str, Tensor]] | None = None,
 ) -> None:
     """Write a folder that `read` reads.
 
     Raises:
         UnsupportedError: the adapter's parameters can't be told apart by their keys.
     """
+    replaced = {**heads, **({ADDED: added[1]} if added is not None else {})}
     for path, group in sites.items():
-        if any("." in name for name in group) or any(path == head or path.startswith(f"{head}.") for head in heads):
+        if any("." in name for name in group) or any(path == head or path.startswith(f"{head}.") for head in replaced):
             raise UnsupportedError(
                 f"{path}: its parameters ({', '.join(group)}) can't be told from a head's by their keys"
             )
@@ -137,11 +151,17 @@ def write(
         "base": None if base is None else base.to_json(),
         "heads": list(heads),
         "labels": list(labels),
+        "added_head": None if added is None else added[0],
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(
         folder / WEIGHTS,
-        {f"{path}.{name}": t for tree in (sites, heads) for path, group in tree.items() for name, t in group.items()},
+        {
+            f"{path}.{name}": t
+            for tree in (sites, replaced)
+            for path, group in tree.items()
+            for name, t in group.items()
+        },
     )
     text = json.dumps(document, indent=2, sort_keys=True, default=_listed, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

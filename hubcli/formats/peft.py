@@ -43,7 +43,7 @@ def read(folder: Path) -> Checkpoint:
         raise UnsupportedError(
             f"{folder / CONFIG}: expected peft_type, found none; other libraries' folders can't be read yet"
         )
-    info = plugins().method_claiming("peft", kind.upper())
+    info = plugins().method_claiming("peft", kind.upper(), config)
     if info is None:
         raise MethodNotFoundError(
             f"no plugin provides peft_type {kind[:60]!r}",

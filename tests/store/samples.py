@@ -98,7 +98,7 @@ class ToyPlugins:
         found = hubcli.plugins.Found("toy", "toy", "toy", "1")
         return hubcli.plugins.MethodInfo("toy", self.schema, "toy:Toy", found, self.check)
 
-    def method_claiming(self, format: str, value: str) -> hubcli.plugins.MethodInfo | None:
+    def method_claiming(self, format: str, value: str, config: Any = None) -> hubcli.plugins.MethodInfo | None:
         return self.method("toy") if (format, value) == ("peft", "LORA") else None
 
     def call(self, kind: str, hook: str, **arguments: Any) -> Iterator[Any]:

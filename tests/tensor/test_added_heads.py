@@ -1,0 +1,389 @@
+"""Heads that adapters bring to a model without a module for them, against AdapterHub's own outputs and the parts run apart."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+from safetensors.torch import load_file, save_file
+
+from hubcli.adapted import Adapted, adapt
+from hubcli.added_heads import loss_of, read_config
+from hubcli.composition import Average, BatchSplit, Parallel, Split, Stack
+from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
+from tests.tensor.models import apart
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "adapterhub"
+GOLDENS = Path(os.environ.get("HUBCLI_GOLDENS") or FIXTURES)
+MODELS = {"bert": tf.BertModel, "distilbert": tf.DistilBertModel, "gpt2": tf.GPT2Model}
+BERT = FIXTURES / "bert"
+INPUTS = load_file(BERT / "inputs.safetensors")
+HEADS = load_file(BERT / "heads.safetensors")
+LABELS = {"sst": ("negative", "neutral", "positive"), "multi": ("joy", "anger", "fear", "love"), "tag": ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"), "span": ()}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBCLI_HOME", str(tmp_path / "home"))
+
+
+def folder(name: str) -> Path:
+    return BERT / "adapters" / {"sst": "sst_with_head"}.get(name, name)
+
+
+def handle(*names: str, made: type = tf.BertModel) -> Adapted:
+    torch.manual_seed(1)
+    given = adapt(made.from_pretrained(BERT / "base").eval())  # type: ignore[attr-defined]
+    for name in names:
+        given.load(folder(name), name)
+    return given
+
+
+def rival(given: Adapted, tmp_path: Path, name: str = "rival", num_labels: int = 3, seed: int = 2) -> str:
+    """A second adapter with a head of the same kind, of other numbers."""
+    target = tmp_path / name
+    given.save("sst", target, format="adapterhub")
+    config = json.loads((target / "head_config.json").read_text())
+    torch.manual_seed(seed)
+    tensors = {
+        key: torch.randn_like(tensor) * 0.2 for key, tensor in load_file(target / "model_head.safetensors").items()
+    }
+    if num_labels != 3:
+        config["config"].update(num_labels=num_labels, label2id=None)
+        tensors["heads.sst.4.weight"] = torch.randn(num_labels, 48)
+        tensors["heads.sst.4.bias"] = torch.randn(num_labels)
+    (target / "head_config.json").write_text(json.dumps(config))
+    save_file(tensors, target / "model_head.safetensors")
+    weights = {key: torch.randn_like(tensor) * 0.2 for key, tensor in load_file(target / "adapter.safetensors").items()}
+    save_file(weights, target / "adapter.safetensors")
+    return given.load(target)
+
+
+def logits(given: Adapted, expr: Any = None, rows: Any = None, **inputs: Any) -> Any:
+    with torch.no_grad():
+        return given(**(inputs or INPUTS), expr=expr, rows=rows).logits
+
+
+@pytest.mark.parametrize("family", [family for family in MODELS if (GOLDENS / family).is_dir()])
+def test_logits_are_adapterhubs(family: str) -> None:
+    here = GOLDENS / family
+    given = adapt(MODELS[family].from_pretrained(here / "base").eval())
+    name = given.load(here / "adapters" / "sst_with_head")
+    inputs, expected = load_file(here / "inputs.safetensors"), load_file(here / "outputs.safetensors")["logits(sst)"]
+    assert apart(logits(given, name, **inputs), expected) <= 1e-5
+    assert given.adapters[name].added_head == "classification" and given.labels_of(name) == LABELS["sst"]
+    with torch.no_grad():
+        assert "logits" not in given.model(**inputs)
+
+
+@pytest.mark.parametrize("name", ["tag", "multi", "span"])
+def test_every_kind_and_its_loss_are_adapterhubs(name: str) -> None:
+    given = handle(name)
+    keys = ("start_positions", "end_positions") if name == "span" else ("labels",)
+    with torch.no_grad():
+        out = given(**INPUTS, **{key: HEADS[f"{key}({name})"] for key in keys}, expr=name)
+    assert apart(out.logits, HEADS[name]) <= 1e-5
+    assert apart(out.loss, HEADS[f"loss({name})"][0]) <= 1e-5
+    assert given.labels_of(name) == LABELS[name]
+    if name == "span":
+        assert torch.equal(torch.stack([out.start_logits, out.end_logits], -1), out.logits)
+
+
+@pytest.mark.parametrize("format", ["adapterhub", "hubcli"])
+@pytest.mark.parametrize("name", ["sst", "multi", "tag"])
+def test_saved_and_loaded_again(name: str, format: str, tmp_path: Path) -> None:
+    given = handle(name)
+    given.save(name, tmp_path / "again", format=format)
+    again = given.load(tmp_path / "again")
+    assert again == "again" and torch.equal(logits(given, again), logits(given, name))
+    assert given.labels_of(again) == LABELS[name]
+    if format == "adapterhub":
+        before, after = (json.loads((f / "head_config.json").read_text()) for f in (folder(name), tmp_path / "again"))
+        keep = ("config", "name", "model_class", "model_type", "hidden_size", "version")
+        assert {key: before[key] for key in keep} == {key: after[key] for key in keep}
+        kept = torch.load(folder(name) / "pytorch_model_head.bin", weights_only=True)
+        found = load_file(tmp_path / "again" / "model_head.safetensors")
+        assert found.keys() == kept.keys() and all(torch.equal(found[key], kept[key]) for key in kept)
+
+
+def test_peft_cannot_hold_it(tmp_path: Path) -> None:
+    given = handle("sst")
+    given.add("lora", "low", {"r": 2}, head=None)
+    low = given.engine.adapters["low"]
+    low.added = given.engine.adapters["sst"].added
+    with pytest.raises(UnsupportedError, match="peft's files can't hold"):
+        given.save("low", tmp_path / "low")
+
+
+def test_compositions(tmp_path: Path) -> None:
+    given = handle("sst", "tag")
+    other = rival(given, tmp_path)
+    given.add("bitfit", "bare", head=None)
+    alone = {name: logits(given, name) for name in ("sst", other)}
+    assert apart(*alone.values()) > 0.1
+    stack = logits(given, Stack(other, "sst", "bare"))
+    with torch.no_grad(), given.using(Stack(other, "sst")):
+        states = given.model(**INPUTS)[0][:, 0]
+    assert apart(stack, given.engine.adapters["sst"].added(states)) <= 1e-6  # type: ignore[misc]
+    mean = logits(given, Average("sst", other, "bare", weights=[0.3, 0.1, 0.6]))
+    with torch.no_grad(), given.using(Average("sst", other, "bare", weights=[0.3, 0.1, 0.6])):
+        states = given.model(**INPUTS)[0][:, 0]
+    parts = [given.engine.adapters[name].added(states) for name in ("sst", other)]  # type: ignore[misc]
+    assert apart(mean, parts[0] * 0.75 + parts[1] * 0.25) <= 1e-6
+    split = logits(given, BatchSplit("sst", other, sizes=[1, 3]))
+    assert apart(split, torch.cat([alone["sst"][:1], alone[other][1:]])) <= 1e-6
+    rows = logits(given, rows=[other, "sst", "sst", other])
+    assert apart(rows, torch.stack([alone[n][i] for i, n in enumerate([other, "sst", "sst", other])])) <= 1e-6
+    side = logits(given, Parallel("sst", Stack("bare", other), "tag", None))
+    assert apart(side[0], alone["sst"]) <= 1e-6 and apart(side[1], alone[other]) <= 1e-6
+    assert apart(side[2], HEADS["tag"]) <= 1e-5 and side[3] is None
+
+
+def test_a_split_along_the_sequence(tmp_path: Path) -> None:
+    given = handle("sst", "tag")
+    other = rival(given, tmp_path)
+    heads = {name: given.engine.adapters[name].added for name in (other, "tag")}
+    found = logits(given, Split(other, "sst", sizes=[5, 6]))
+    with torch.no_grad(), given.using(Split(other, "sst", sizes=[5, 6])):
+        first = given.model(**INPUTS)[0][:, 0]
+    assert apart(found, heads[other](first)) <= 1e-6  # type: ignore[misc]
+    assert apart(logits(given, Split(other, "sst", sizes=[0, 11])), logits(given, "sst")) <= 1e-6
+    with torch.no_grad(), given.using(Split("tag", "tag", sizes=[5, 6])):
+        states = given.model(**INPUTS)[0]
+    tokens = logits(given, Split("tag", "tag", sizes=[5, 6]))
+    assert apart(tokens, heads["tag"](states)) <= 1e-6  # type: ignore[misc]
+    with pytest.raises(UnsupportedError, match="don't fit into one tensor"):
+        logits(given, Split(other, "tag", sizes=[5, 6]))
+
+
+def test_narrower_heads_are_padded(tmp_path: Path) -> None:
+    given = handle("sst")
+    two = rival(given, tmp_path, "two", num_labels=2)
+    rows = logits(given, rows=["sst", two, "sst", two])
+    assert rows.shape == (4, 3) and torch.isinf(rows[[1, 3], 2]).all() and torch.isfinite(rows[[0, 2]]).all()
+    assert [part.shape[-1] for part in logits(given, Parallel("sst", two))] == [3, 2]
+    assert given.labels_of(two) == ("LABEL_0", "LABEL_1")
+
+
+def test_what_has_no_meaning_is_refused(tmp_path: Path) -> None:
+    given = handle("sst", "tag")
+    two = rival(given, tmp_path, "two", num_labels=2)
+    given.add("bitfit", "bare", head=None)
+    for other in ("tag", two):
+        with pytest.raises(UnsupportedError, match="different kinds or labels"):
+            given.activate(Average("sst", other))
+    with pytest.raises(UnsupportedError, match="add up to 0"):
+        given.activate(Average("sst", "bare", weights=[0, 1]))
+    with pytest.raises(UnsupportedError, match="has no head"):
+        logits(given, rows=["sst", "bare", None, "sst"])
+    with pytest.raises(UnsupportedError, match="return_dict"):
+        given(**INPUTS, return_dict=False, expr="sst")
+    with pytest.raises(UnsupportedError, match="no one loss"):
+        given(**INPUTS, labels=torch.zeros(4, dtype=torch.long), rows=["sst", "sst", two, two])
+    with pytest.raises(UnsupportedError, match="learns from start_positions and end_positions"):
+        handle("span")(**INPUTS, labels=torch.zeros(4, dtype=torch.long), expr="span")
+    assert given.active is None and not hasattr(given(**INPUTS), "logits")
+
+
+def test_beside_a_head_of_the_models_own(tmp_path: Path) -> None:
+    """The adapter's head answers for the adapter; the model's own for whoever brings none; `model(...)` stays the model's."""
+    given = handle("sst", made=tf.BertForSequenceClassification)
+    given.add("lora", "low", {"r": 2})
+    with torch.no_grad():
+        for parameter in given.trainable("low"):
+            parameter.add_(torch.randn_like(parameter))
+        given.trainable([])
+        own, low = given.model(**INPUTS).logits, logits(given, "low")
+    expected = load_file(BERT / "outputs.safetensors")["logits(sst)"]
+    assert apart(logits(given, "sst"), expected) <= 1e-5 and torch.equal(logits(given), own)
+    with torch.no_grad(), given.using("sst"):
+        assert given.model(**INPUTS).logits.shape == own.shape
+    rows = logits(given, rows=["sst", None, "low", "sst"])
+    assert apart(rows[[0, 3]], expected[[0, 3]]) <= 1e-5
+    assert apart(rows[1, :2], own[1]) <= 1e-6 and apart(rows[2, :2], low[2]) <= 1e-6 and torch.isinf(rows[1:3, 2]).all()
+    assert [part.shape for part in logits(given, Parallel("sst", "low"))] == [(4, 3), (4, 2)]
+    assert logits(given, Stack("low", "sst")).shape == (4, 3) and logits(given, Stack("sst", "low")).shape == (4, 2)
+    with pytest.raises(UnsupportedError, match="in the model's own head"):
+        given.activate(Average("sst", "low"))
+    copied = copy.deepcopy(given.model).hubcli_residents.handle
+    assert torch.equal(logits(copied, "sst"), logits(given, "sst"))
+    given.detach()
+    with torch.no_grad():
+        assert torch.equal(given.model(**INPUTS).logits, own) and not given.model.bert._forward_hooks
+
+
+def test_the_last_token_that_is_no_padding(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = tf.GPT2Config(n_embd=48, n_layer=1, n_head=2, n_positions=16, vocab_size=120, pad_token_id=0)
+    given = adapt(tf.GPT2Model(config).eval())
+    source = handle("sst").engine.adapters["sst"]
+    from hubcli.added_heads import made_head
+
+    head = made_head(source.added.config, dict(source.added.named_parameters()), given.model, "here")  # type: ignore[union-attr]
+    given.add("bitfit", "a", head=None)
+    given.engine.adapters["a"].added = head
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
+    found = logits(given, "a", input_ids=ids)
+    with torch.no_grad():
+        states = given.model(ids)[0]
+    assert apart(found, head(torch.stack([states[0, 3], states[1, 1]]))) <= 1e-6
+
+
+def test_training_moves_the_head_alone_with_its_adapter() -> None:
+    given = handle("sst")
+    parameters = given.trainable("sst")
+    head = given.engine.adapters["sst"].added
+    assert head is not None and all(any(p is q for q in parameters) for p in head.parameters())
+    optimizer, first = torch.optim.SGD(parameters, lr=0.5), None
+    for _ in range(5):
+        loss = given(**INPUTS, labels=torch.tensor([0, 1, 2, 0]), expr="sst").loss
+        first = loss.item() if first is None else first
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first * 0.9
+    assert all(p.grad is None for n, p in given.model.named_parameters() if "hubcli_residents" not in n)
+    assert not any("added" in key for key in given.model.state_dict())
+    given.model.to(torch.bfloat16)
+    assert logits(given, "sst").dtype == torch.bfloat16
+
+
+def test_losses_of_numbers() -> None:
+    class Regression:
+        kind, exclusive, config = "classification", True, {"num_labels": 1}
+
+    given = loss_of(Regression(), torch.tensor([[1.0], [3.0]]), {"labels": torch.tensor([0, 1])}, None)  # type: ignore[arg-type]
+    assert given.item() == pytest.approx(2.5)
+
+
+CLASSES = {"head_type": "classification", "num_labels": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"head_type": "dependency_parsing"}, UnsupportedError, "head_type 'dependency_parsing'"),
+        ({"head_type": None}, UnsupportedError, "head_type None"),
+        ({"shift_labels": True}, ConfigKeyError, "shift_labels"),
+        ({"layers": 0}, ConfigKeyError, "layers"),
+        ({"layers": True}, ConfigKeyError, "layers"),
+        ({"num_labels": "3"}, ConfigKeyError, "num_labels"),
+        ({"use_pooler": 1}, ConfigKeyError, "use_pooler"),
+        ({"dropout_prob": 1.5}, ConfigKeyError, "dropout_prob"),
+        ({"label2id": {"a": 0, "b": 2}}, ConfigKeyError, "label2id"),
+        ({"activation_function": 3}, ConfigKeyError, "activation_function"),
+        ({"head_type": "question_answering", "num_labels": 3}, ConfigKeyError, "expected 2"),
+    ],
+)
+def test_configs_are_refused_by_key(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        read_config({**CLASSES, **change}, "here")
+
+
+def broken(tmp_path: Path, file: str, **changes: Any) -> Path:
+    target = tmp_path / "broken"
+    shutil.copytree(folder("sst"), target)
+    document = json.loads((target / file).read_text())
+    document["config"].update(changes)
+    (target / file).write_text(json.dumps(document))
+    return target
+
+
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    given = handle()
+    wide = broken(tmp_path / "a", "head_config.json", num_labels=4, label2id=None)
+    with pytest.raises(BaseMismatchError, match=r"4.weight has shape \(3, 48\), this model needs \(4, 48\)"):
+        given.load(wide)
+    deep = broken(tmp_path / "b", "head_config.json", layers=3)
+    with pytest.raises(WeightsError, match="expected tensors"):
+        given.load(deep)
+    strange = broken(tmp_path / "c", "head_config.json", activation_function="gelu_x")
+    with pytest.raises(ConfigKeyError, match="gelu_x"):
+        given.load(strange)
+    alone = broken(tmp_path / "d", "head_config.json")
+    (alone / "pytorch_model_head.bin").unlink()
+    with pytest.raises(UnsupportedError, match="needs both"):
+        given.load(alone)
+    named = broken(tmp_path / "e", "head_config.json")
+    save_file({"heads.other.1.weight": torch.zeros(2)}, named / "model_head.safetensors")
+    with pytest.raises(WeightsError, match=r"expected keys heads\.sst\."):
+        given.load(named)
+    assert not given.adapters
+
+
+def test_a_head_of_a_transformers_model_replaces_its_modules(tmp_path: Path) -> None:
+    """AdapterHub's files of a BertForSequenceClassification: keys are the model's own, the config of the head is null."""
+    target = broken(tmp_path, "head_config.json")
+    document = json.loads((target / "head_config.json").read_text())
+    document.update(config=None, model_class="BertForSequenceClassification", label2id={"good": 1, "bad": 0})
+    (target / "head_config.json").write_text(json.dumps(document))
+    (target / "pytorch_model_head.bin").unlink()
+    torch.manual_seed(5)
+    classifier = {"classifier.weight": torch.randn(2, 48), "classifier.bias": torch.randn(2)}
+    save_file(classifier, target / "model_head.safetensors")
+    given = handle(made=tf.BertForSequenceClassification)
+    given.load(target, "static")
+    with torch.no_grad(), given.using("static"):
+        out = given.model(**INPUTS, output_hidden_states=True)
+        pooled = given.model.bert.pooler(out.hidden_states[-1])
+    expected = pooled @ classifier["classifier.weight"].T + classifier["classifier.bias"]
+    assert apart(out.logits, expected) <= 1e-5 and given.labels_of("static") == ("bad", "good")
+
+
+def tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["[PAD]", "[UNK]", *(f"w{i}" for i in range(118))]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    return tf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", model_max_length=16)
+
+
+TEXTS = ["w5 w6 w7", "w8", "w9 w10 w11 w12 w13"]
+
+
+def test_predictions(tmp_path: Path) -> None:
+    given = handle("sst", "multi", "tag")
+    given.tokenizer = tokenizer()
+    two = rival(given, tmp_path, "two", num_labels=2)
+    expected = []
+    for name, squash in (("sst", torch.softmax), ("multi", lambda t, _: t.sigmoid()), (two, torch.softmax)):
+        for text in TEXTS:
+            scores = squash(logits(given, name, **given.tokenizer(text, return_tensors="pt"))[0], -1)
+            label = (*LABELS.get(name, ("LABEL_0", "LABEL_1")),)[int(scores.argmax())]
+            expected.append((text, label, pytest.approx(float(scores.max()), abs=1e-5)))
+    found = given.predict(TEXTS, expr=Parallel("sst", "multi", two), batch_size=2)
+    assert [(p.text, p.label, p.score) for p in found] == expected
+    mixed = given.predict(TEXTS, rows=["multi", two, "sst"])
+    assert [(p.text, p.label, p.score) for p in mixed] == [expected[3], expected[7], expected[2]]
+    words = given.predict(TEXTS[0], expr="tag")[0]
+    places = logits(given, "tag", **given.tokenizer(TEXTS[0], return_tensors="pt"))[0].argmax(-1)
+    labels = [LABELS["tag"][i] for i in places]
+    assert [w["entity"] for w in words] == [label for label in labels if label != "O"]
+    with pytest.raises(UnsupportedError, match="heads for text-classification and for token-classification"):
+        given.predict(TEXTS, rows=["sst", "tag", "sst"])
+    with pytest.raises(UnsupportedError, match="no head that predicts"):
+        given.predict(TEXTS)
+
+
+def test_load_adapter_takes_the_bare_base(tmp_path: Path) -> None:
+    from hubcli import load_adapter
+
+    base = tmp_path / "base"
+    shutil.copytree(BERT / "base", base)
+    tokenizer().save_pretrained(base)
+    target = broken(tmp_path, "adapter_config.json")
+    document = json.loads((target / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps({**document, "model_name": str(base)}))
+    given = load_adapter(str(target))
+    assert type(given.model) is tf.BertModel
+    assert apart(logits(given, "broken"), load_file(BERT / "outputs.safetensors")["logits(sst)"]) <= 1e-5
+    assert [p.label in LABELS["sst"] for p in given.predict(TEXTS)] == [True] * 3
