@@ -127,7 +127,9 @@ class Adapter:
 def place(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Where a site's deltas are computed: its weight's device, and its dtype (the compute dtype of a quantised module)."""
     parameter = next((p for p in module._parameters.values() if p is not None), None)
-    parameter = next(module.parameters(), None) if parameter is None else parameter
+    if parameter is None:
+        inner = list(module.parameters())  # of a quantised model's block the first may be whole numbers
+        parameter = next((p for p in inner if p.is_floating_point()), next(iter(inner), None))
     if parameter is None:
         return torch.device("cpu"), torch.get_default_dtype()
     if parameter.is_floating_point():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hubcli import quantised
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, OfflineError, UnsupportedError
 from hubcli.families import Structure
 from hubcli.manifest import BaseModel
@@ -124,7 +126,7 @@ def own_base(structure: Structure, known: Identity | None) -> BaseModel | None:
     own = known or identity(structure, hashed=True)
     if own.id is None:
         return None
-    return BaseModel(own.id, own.revision, structure.architecture, own.weights_sha256)
+    return BaseModel(own.id, own.revision, structure.architecture, own.weights_sha256, quantised.stated(structure))
 
 
 def weights_sha256(folder: Path) -> str | None:
@@ -218,6 +220,8 @@ def load_base(
     *,
     dtype: Any = None,
     device: Any = None,
+    quantize: str | None = None,
+    keep: Iterable[str] = (),
     offline: bool | str = False,
     token: str | None = None,
     allow_base_mismatch: bool = False,
@@ -229,6 +233,8 @@ def load_base(
         labels: of the head; the base's own where empty.
         dtype: a floating torch dtype or its name; None takes what the weights are stored in.
         device: a torch device or its name; None is the CPU.
+        quantize: how its linear modules are quantised, as `hubcli.quantised` can; None leaves them in full precision.
+        keep: endings of the names of modules that stay in full precision.
         allow_base_mismatch: take other weights than the adapter was made for.
 
     Returns:
@@ -250,7 +256,11 @@ def load_base(
     head: dict[str, Any] = {}
     if labels and task in LABELLED:
         head = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    model = pretrained(kind, where, {**options, **head, "dtype": number})
+    options |= {**head, "dtype": number}
+    if quantize is not None:
+        options |= quantised.options(quantize, kind, where, options, place, keep)
+    model = pretrained(kind, where, options)
+    quantised.keep_readable(model.modules())
     if own.weights_sha256 is None:
         own = _from_hub(base, model, allow_base_mismatch)
     return model.to(place).eval(), tokenizer_of(where, options), own

@@ -18,6 +18,7 @@ from hubcli.entrance import Entrance
 from hubcli.families import Structure
 from hubcli.method import Leaf, Site
 from hubcli.plan import Program, Route, plan, plan_rows
+from hubcli.quantised import check_trainable, keep_readable, undo
 from hubcli.residents import CHILD, Residents
 from hubcli.rules import check_expression, normalised
 from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
@@ -50,6 +51,7 @@ class Engine:
 
     def settle(self) -> None:
         """Add the child module that holds what trains."""
+        self.switched = keep_readable(self.structure.modules.values())
         self.residents = Residents(self.handle)
         self.model.add_module(CHILD, self.residents)
 
@@ -101,6 +103,7 @@ class Engine:
         self.adapters.clear()
         self.programs.clear()
         self.model._modules.pop(CHILD, None)
+        undo(self.switched)
         for parameter, flag in self.flags or ():
             parameter.requires_grad_(flag)
         self.flags = None
@@ -183,6 +186,8 @@ class Engine:
 
     def trainable(self, chosen: Sequence[Adapter]) -> list[nn.Parameter]:
         """Let these adapters train and freeze everything else; remembers the model's own flags for detach."""
+        if chosen:
+            check_trainable(self.structure)
         if self.flags is None:
             inside = {id(p) for p in self.residents.parameters()}
             self.flags = [(p, p.requires_grad) for p in self.model.parameters() if id(p) not in inside]

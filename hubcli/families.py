@@ -101,6 +101,13 @@ class Structure:
 
         return layers_of(self)
 
+    @property
+    def quantisation(self) -> str | None:
+        """How the model's linear modules are quantised, e.g. nf4; None: they are in full precision."""
+        from hubcli.quantised import kind_of
+
+        return kind_of(self)
+
     def layers(self, names: Iterable[str]) -> int | None:
         """How many layers stand in the list that these modules belong to, e.g. 12 for bert.encoder.layer; None: unknown."""
         for name in names:

@@ -16,6 +16,7 @@ from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release
 from hubcli.plugins import plugins
 from hubcli.pretrained import LABELLED
+from hubcli.quantised import check_trainable, notes
 from hubcli.residents import replica
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def checked(found: Source) -> Checkpoint:
     release = found.release
     if release is None:
         return checkpoint
+    if release.method is not None and _reads(release.method, checkpoint):
+        checkpoint.method = release.method
     if release.method not in (None, checkpoint.method):
         raise AdapterError(
             f"{found.name}: its release says method '{release.method}', its files are '{checkpoint.method}'"
@@ -69,6 +72,18 @@ def checked(found: Source) -> Checkpoint:
     if release.base is not None:
         checkpoint.base = release.base
     return checkpoint
+
+
+def _reads(method: str, checkpoint: Checkpoint) -> bool:
+    """Whether files of this kind are this method's as well: some methods share their files with another."""
+    if method == checkpoint.method:
+        return True
+    infos = [plugins().method(name) for name in (method, checkpoint.method)]
+    kinds = [info.claims.get(checkpoint.format) for info in infos]
+    if kinds[0] is None or kinds[0] != kinds[1]:
+        return False
+    tables = [plugins().method_class(info.name).formats.get(checkpoint.format) for info in infos]
+    return bool(tables[0] == tables[1])
 
 
 def same_bytes(loaded: Adapter | None, name: str, checkpoint: Checkpoint) -> bool:
@@ -120,7 +135,7 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
         digest=checkpoint.digest,
         base=checkpoint.base,
         source=str(found.folder),
-        notes=checkpoint.notes,
+        notes=[*checkpoint.notes, *notes(checkpoint.base, handle.structure)],
         filed_as=checkpoint.filed_as,
     )
     for path, twin in heads.items():
@@ -184,6 +199,7 @@ def fresh(
         UnsupportedSiteError: no module of the model is a target.
     """
     structure, method = handle.structure, handle.method(method_name)
+    check_trainable(structure)
     names = _head_names(handle, head)
     config = method.defaults(structure, config)
     if names:

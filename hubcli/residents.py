@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from hubcli.errors import WeightsError
+from hubcli.errors import UnsupportedError, WeightsError
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -94,6 +94,7 @@ def replica(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> nn.
 
     Raises:
         WeightsError: a parameter is missing, unknown, or has another number of dimensions.
+        UnsupportedError: the module is quantised.
     """
     twin = _clone(module)
     expected = {name for name, _ in module.named_parameters()}
@@ -104,6 +105,11 @@ def replica(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> nn.
         owner = twin.get_submodule(owner_name)
         own = owner._parameters[leaf]
         assert own is not None
+        if not own.is_floating_point():
+            raise UnsupportedError(
+                f"{where}.{name}: a quantised module can't be replaced or trained",
+                hint="keep the head in full precision: llm_int8_skip_modules in its BitsAndBytesConfig",
+            )
         if own.dim() != tensor.dim():
             raise WeightsError(f"{where}.{name}: expected shape {tuple(own.shape)}, found {tuple(tensor.shape)}")
         kept = tensor.to(device=own.device, dtype=own.dtype if own.is_floating_point() else tensor.dtype)

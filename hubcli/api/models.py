@@ -62,7 +62,8 @@ def load_adapter(
         name: what to call the adapter; for a single ref only.
         dtype: of the base, e.g. "bfloat16"; None takes what its weights are stored in.
         device: where the base goes, e.g. "cuda"; None is the CPU.
-        quantize: loading the base in 4 bit needs a method that is not part of this version: anything but None is refused.
+        quantize: "nf4" loads the base's linear modules in 4 bit (the extra `qlora`; heads stay as they are); they compute in
+            `dtype`, or in float32. None leaves the base in full precision, whatever the adapter was trained on.
         head: chooses a head for a `Fuse`, which is not part of this version: anything but None is refused.
         revision: of the base, a branch, tag or commit, instead of the one the adapter was made for.
         offline: True refuses the network; None asks the environment.
@@ -75,11 +76,16 @@ def load_adapter(
         BaseMismatchError: the adapters of a composition were made for different bases (both are named), or `model` is
             another base.
         UsageError: an argument that makes no sense, e.g. dtype= with your own model.
-        UnsupportedError: `quantize` or `head`; a dtype, device or revision that can't be had.
+        MissingExtraError: `quantize` without the packages that it needs.
+        UnsupportedError: `head`; an unknown kind of `quantize`; a dtype, device or revision that can't be had.
         HubcliError: what resolving, installing or attaching raises.
     """
-    _refuse(quantize=quantize, head=head)
-    _refuse_empty(name=name, dtype=dtype, device=device, revision=revision)
+    _refuse(head=head)
+    _refuse_empty(name=name, dtype=dtype, device=device, quantize=quantize, revision=revision)
+    if quantize is not None:
+        from hubcli.quantised import check
+
+        check(quantize)
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
     expr, found = expanded(_expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
     names = tuple(found)
@@ -87,12 +93,13 @@ def load_adapter(
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
     if model is not None:
         _check_model(model)
-        _refuse_with_model(dtype=dtype, device=device, revision=revision)
+        _refuse_with_model(dtype=dtype, device=device, quantize=quantize, revision=revision)
     if model is None:
         base = _common_base(found)
         if revision is not None:
             base = _at_revision(base, revision, workspace)
-        adapted = _on_base(base, workspace, found, dtype=dtype, device=device, allow_base_mismatch=allow_base_mismatch)
+        options = {"dtype": dtype, "device": device, "quantize": quantize, "allow_base_mismatch": allow_base_mismatch}
+        adapted = _on_base(base, workspace, found, **options)
     else:
         adapted = adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
@@ -168,8 +175,9 @@ def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed],
 
     task = _task(found)
     labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
+    keep = {name for item in found.values() for name in (item.record.release.head or Head()).modules}
     model, tokenizer, identity = load_base(
-        base, task, labels, offline=workspace.offline or False, token=workspace.token, **options
+        base, task, labels, keep=keep, offline=workspace.offline or False, token=workspace.token, **options
     )
     return handle_of(model, tokenizer=tokenizer, base=identity)
 
@@ -233,9 +241,7 @@ def _common_base(found: dict[str, Installed]) -> BaseModel:
     return next(iter(bases.values()))[1]
 
 
-def _refuse(*, quantize: str | None, head: str | None) -> None:
-    if quantize is not None:
-        raise UnsupportedError(f"quantize='{quantize}': no method here quantises a base", hint="quantize=None")
+def _refuse(*, head: str | None) -> None:
     if head is not None:
         raise UnsupportedError(f"head='{head}': it chooses a head for Fuse, which is not there yet", hint="head=None")
 

@@ -21,6 +21,7 @@ def run(
     *,
     batch_size: int = 32,
     device: str | None = None,
+    quantize: str | None = None,
     allow_base_mismatch: bool = False,
     offline: bool | None = None,
     token: str | None = None,
@@ -38,7 +39,12 @@ def run(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         adapted = load_adapter(
-            expr, device=device, offline=offline, token=token, allow_base_mismatch=allow_base_mismatch
+            expr,
+            device=device,
+            quantize=quantize,
+            offline=offline,
+            token=token,
+            allow_base_mismatch=allow_base_mismatch,
         )
         rows = adapted.predict(list(texts), batch_size=batch_size)
     for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):

@@ -29,6 +29,7 @@ hubcli run "average(a/x, b/y, weights=[0.7, 0.3])" "a gripping film"
 )
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a forward pass.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps; default: where the model is.")
+@click.option("--quantize", metavar="KIND", help="nf4 loads the base in 4 bit; needs the extra qlora.")
 @click.option(
     "--allow-base-mismatch", is_flag=True, help="Run although the base is not the one the adapter was made for."
 )

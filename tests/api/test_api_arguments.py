@@ -58,7 +58,8 @@ def test_a_quoted_ref_as_text(installed: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[HubcliError], str]] = {
-    "quantize": (REF, {"quantize": "nf4"}, UnsupportedError, "quantize='nf4'"),
+    "quantize": (REF, {"quantize": "int3"}, UnsupportedError, "quantize='int3': a base is quantised as nf4"),
+    "quantize in float64": (REF, {"quantize": "nf4", "dtype": "float64"}, UnsupportedError, "4-bit weights compute in float32"),
     "head": (REF, {"head": "a"}, UnsupportedError, "head='a'"),
     "an unknown dtype": (REF, {"dtype": "float17"}, UnsupportedError, "dtype 'float17'"),
     "a dtype of whole numbers": (REF, {"dtype": "int8"}, UnsupportedError, "dtype 'int8'"),
@@ -69,7 +70,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[HubcliError], str]] = {
     "a revision of a base from a package": (REF, {"revision": "v2"}, UnsupportedError, "revision='v2': the base is the folder"),
     "a name for several": (Stack(REF, REF), {"name": "x"}, UsageError, "name= is for a single adapter"),
     "a name for several, as text": (f"stack({REF}, {REF})", {"name": "x"}, UsageError, "name= is for a single adapter"),
-    **{f"empty {key}": (REF, {key: " "}, UsageError, f"{key}= is empty") for key in ("name", "dtype", "device", "revision")},
+    **{f"empty {key}": (REF, {key: " "}, UsageError, f"{key}= is empty") for key in ("name", "dtype", "device", "quantize", "revision")},
     "a model that is none": (REF, {"model": "bert-base-uncased"}, UsageError, "expected a transformers model, found str"),
     "no adapter": (None, {}, UsageError, "needs your own model"),
     "no ref": ("not a ref", {}, UsageError, "not a ref"),
@@ -89,7 +90,7 @@ def test_what_can_not_be_used_is_named(case: str, installed: Path) -> None:
 def test_with_the_persons_own_model(key: str, installed: Path) -> None:
     model = classifier()
     with pytest.raises((UsageError, UnsupportedError), match=key):
-        load_adapter(REF, model, **{key: "cpu" if key == "device" else "float32"})
+        load_adapter(REF, model, **{key: {"device": "cpu", "quantize": "nf4"}.get(key, "float32")})
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert "hubcli_residents" not in dict(model.named_modules())
 
