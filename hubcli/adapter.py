@@ -94,13 +94,16 @@ class Adapter:
         """Make its tensors Parameters that train, or stop that. Training is in fp32, or in the base's dtype if finer."""
         self.trainable = wanted
         if wanted:
+            made: dict[int, nn.Parameter] = {}  # a tensor that sites share stays one
             for site, tensors in self.sites.items():
                 device, dtype = place(modules[site.path])
                 finer = torch.promote_types(dtype, torch.float32)
                 for name, tensor in tensors.items():
                     if not isinstance(tensor, nn.Parameter):
-                        fresh = tensor.detach().to(device, finer, copy=True)
-                        tensors[name] = self.room.keep(site.path, name, fresh, trains=True)
+                        if id(tensor) not in made:
+                            fresh = tensor.detach().to(device, finer, copy=True)
+                            made[id(tensor)] = self.room.keep(site.path, name, fresh, trains=True)
+                        tensors[name] = made[id(tensor)]
             self._own_heads()
         for parameter in self.parameters():
             parameter.requires_grad_(wanted)
@@ -116,7 +119,8 @@ class Adapter:
 
     def info(self) -> AdapterInfo:
         """Its description."""
-        count = sum(t.numel() for tensors in self.sites.values() for t in tensors.values())
+        own = {id(t): t.numel() for tensors in self.sites.values() for t in tensors.values()}
+        count = sum(own.values())
         count += sum(p.numel() for twin in self.twins() for p in twin.parameters())
         return AdapterInfo(
             self.name, self.method.name, dict(self.config), count, tuple(self.heads), self.labels, self.base, self.source,
@@ -155,33 +159,60 @@ def fitted(
     wanted = {
         site.path: site for site in structure.kept((method.name, settings), lambda: method.sites(structure, settings))
     }
+    spread = method.spread(structure, settings, checkpoint.format, checkpoint.tensors)
+    found = spread if spread is not None else _by_site(checkpoint, method, settings, structure, wanted)
+    share(method, settings, found)
+    for site, tensors in found.items():
+        check_shapes(site, tensors, method.shapes(site, structure.modules[site.path], settings))
+    missing = [path for path in wanted if wanted[path] not in found]
+    if missing:
+        raise _missing(missing, found, structure)
+    return found
+
+
+def _by_site(
+    checkpoint: Checkpoint, method: Method[Any], settings: Any, structure: Structure, wanted: Mapping[str, Site]
+) -> dict[Site, dict[str, Tensor]]:
+    """A file's tensors by this model's sites, where the file keeps them by module."""
     filed = method.filed(structure, settings, checkpoint.format)
     found: dict[Site, dict[str, Tensor]] = {}
     unknown = []
     for path, tensors in checkpoint.tensors.items():
         if filed is not None:
             site = filed.get(structure.bare(path))
-            if site is None:
-                unknown.append(path)
-                continue
-            check_shapes(site, tensors, method.shapes(site, structure.modules[site.path], settings))
-            found[site] = tensors
-            continue
-        if not method.claims(path, settings):
-            raise WeightsError(f"{path} has tensors, but the config doesn't name it")
-        own = structure.locate(path)
-        if own is None:
+        else:
+            if not method.claims(path, settings):
+                raise WeightsError(f"{path} has tensors, but the config doesn't name it")
+            own = structure.locate(path)
+            site = None if own is None else wanted.get(own) or Site(own)
+        if site is None:
             unknown.append(path)
-            continue
-        site = wanted.get(own) or Site(own)
-        check_shapes(site, tensors, method.shapes(site, structure.modules[own], settings))
-        found[site] = tensors
+        else:
+            found[site] = dict(tensors)
     if unknown:
         raise absent(unknown, structure)
-    missing = [path for path in wanted if wanted[path] not in found]
-    if missing:
-        raise _missing(missing, found, structure)
     return found
+
+
+def share(
+    method: Method[Any], settings: Any, sites: Mapping[Site, dict[str, Tensor]], *, fresh: bool = False
+) -> None:
+    """Give sites that share a parameter the one tensor: the first that there is.
+
+    Raises:
+        WeightsError: two sites that share it have different numbers, and they are not fresh.
+    """
+    first: dict[tuple[str, str], Tensor] = {}
+    for site, tensors in sites.items():
+        for key in method.shares(site, settings).items():
+            if key[0] in tensors:
+                first.setdefault(key, tensors[key[0]])
+    for site, tensors in sites.items():
+        for key in method.shares(site, settings).items():
+            if key in first and tensors.setdefault(key[0], first[key]) is not first[key]:
+                if not fresh and not torch.equal(tensors[key[0]], first[key]):
+                    raise WeightsError(f"{site.path}: {key[0]} differs from that of other layers, which share it")
+                tensors[key[0]] = first[key]
 
 
 def check_shapes(site: Site, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -13,11 +13,14 @@ from torch import nn
 from hubcli import answers, fusion_rules
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter
+from hubcli.attention import AttentionSite
 from hubcli.composition import Expr
 from hubcli.entrance import Entrance
 from hubcli.families import Structure
-from hubcli.method import Leaf, Site
+from hubcli.method import ATTENTION, Leaf, Site
 from hubcli.plan import Program, Route, plan, plan_rows
+from hubcli.positions import shift_of
+from hubcli.prefixes import plan_prefix_rows, plan_prefixes
 from hubcli.quantised import check_trainable, keep_readable, undo
 from hubcli.residents import CHILD, Residents
 from hubcli.rules import check_expression, normalised
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from hubcli.adapted import Adapted
 
 KEPT_PROGRAMS = 64
+KINDS: dict[str, type[LiveSite]] = {HEAD: HeadSite, ATTENTION: AttentionSite}
 
 
 class Engine:
@@ -117,7 +121,7 @@ class Engine:
         if live is None:
             module = self.structure.modules[site.path]
             check_reachable(self.model, site.path)
-            live = (HeadSite if site.port == HEAD else LiveSite)(site, module, len(self.live), self.routing)
+            live = KINDS.get(site.port, LiveSite)(site, module, len(self.live), self.routing)
             live.attach()
             self.live.append(live)
             self.sites[site] = live
@@ -170,10 +174,12 @@ class Engine:
             else:
                 found = {name: leaf for name, a in used.items() if (leaf := a.leaf(live.site, live.module)) is not None}
                 fusion_rules.check_site(program.exprs, live.site, found)
-                steps.append(_site_step(program, route, found))
+                steps.append(_site_step(program, route, found, live))
         head_rules.check_heads(program, {name: adapter.heads for name, adapter in used.items()})
         head_rules.check_nested([(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None])
         answers.check(program, self.adapters)
+        shifts = {name: adapter.method.shift(adapter.settings) for name, adapter in used.items()}
+        program.shift = shift_of(program.expr, program.rows, shifts, self.structure)
         program.steps = steps
 
     def forget(self) -> None:
@@ -204,7 +210,11 @@ class Engine:
         return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _site_step(program: Program, route: Route | None, found: Mapping[str, Leaf]) -> Any:
+def _site_step(program: Program, route: Route | None, found: Mapping[str, Leaf], live: LiveSite) -> Any:
+    if isinstance(live, AttentionSite):
+        if route is None:
+            return plan_prefixes(program.expr, found, live.module)
+        return plan_prefix_rows(route, found, live.module)
     return plan(program.expr, found) if route is None else plan_rows(route, found)
 
 

@@ -51,7 +51,7 @@ class Entrance:
             )
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Count the forward, and repeat its batch for Parallel."""
+        """Count the forward, repeat its batch for Parallel, and move positions where an adapter does."""
         if not torch.compiler.is_compiling():
             self.running.append(1)
         program = self.routing.program(module.training)
@@ -59,12 +59,16 @@ class Entrance:
         if beams is not None:
             if beams is not program:
                 self.routing.choose(beams)
+            return None if beams.shift is None else beams.shift(args, kwargs)
+        if program.copies > 1:
+            if kwargs.get("past_key_values") is not None:
+                raise UnsupportedError(
+                    "generate under Parallel: call generate on the handle, which widens the batch first"
+                )
+            args, kwargs = widened((args, kwargs), program.copies)
+        elif program.shift is None:
             return None
-        if program.copies == 1:
-            return None
-        if kwargs.get("past_key_values") is not None:
-            raise UnsupportedError("generate under Parallel: call generate on the handle, which widens the batch first")
-        return widened((args, kwargs), program.copies)
+        return (args, kwargs) if program.shift is None else program.shift(args, kwargs)
 
     def leave(self, module: nn.Module, args: Any, out: Any) -> None:
         """The forward ended, well or not."""

@@ -11,6 +11,7 @@ from torch import nn
 from hubcli.method import Targets
 
 if TYPE_CHECKING:
+    from hubcli.attentions import Attention
     from hubcli.layouts import Layer
 
 T = TypeVar("T")
@@ -100,6 +101,13 @@ class Structure:
         from hubcli.layouts import layers_of
 
         return layers_of(self)
+
+    def attentions(self) -> tuple[Attention, ...]:
+        """The attention modules at which keys and values can be added; empty for families that allow none."""
+        from hubcli.attentions import attentions_of
+
+        both = bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
+        return self.kept("attentions", lambda: attentions_of(self.modules, both))
 
     @property
     def quantisation(self) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli import bases, formats, fusion_files, strict_json
-from hubcli.adapter import Adapter, fitted, replicas
+from hubcli.adapter import Adapter, fitted, replicas, share
 from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
 from hubcli.formats import Checkpoint
@@ -210,12 +210,14 @@ def fresh(
         raise NotFoundError(
             f"no module of this {structure.base_class} is a target of the config", hint="see target_modules"
         )
+    sites = {site: method.fresh(site, structure.modules[site.path], settings) for site in places}
+    share(method, settings, sites, fresh=True)
     made = Adapter(
         name=name,
         method=method,
         config=config,
         settings=settings,
-        sites={site: method.fresh(site, structure.modules[site.path], settings) for site in places},
+        sites=sites,
         heads={path: _copied(structure.modules[path], path) for path in names},
         room=handle.room(),
         labels=(handle.own_labels or structure.labels()) if names else None,
@@ -260,6 +262,7 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     if len(sites) < len(made.sites):
         raise UnsupportedError(f"'{made.name}' has several sites at one module, which no format can tell apart")
     if format == own.FORMAT:
+        _without_copies(made, sites)
         own.write(folder, made.method.name, made.config, made.base, sites, heads, made.labels or (), _added(made))
         return
     table = made.method.formats.get(format)
@@ -278,14 +281,25 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
             hint=f"format='{own.FORMAT}' or '{adapterhub.FORMAT}' holds it",
         )
     base = made.base
+    kept, sites = made.method.gathered(handle.structure, made.settings, format, made.config, made.sites)
     config = {
         "task_type": handle.structure.task[1] or None,
-        **made.config,
+        **kept,
         "peft_type": kind,
         "base_model_name_or_path": base.id if base else made.config.get("base_model_name_or_path"),
         "revision": base.revision if base else made.config.get("revision"),
     }
     peft.write(folder, config, sites, heads, table)
+
+
+def _without_copies(made: Adapter, sites: dict[str, dict[str, Any]]) -> None:
+    """A tensor that sites share is written once, at the first of them."""
+    written: set[tuple[str, str]] = set()
+    for site in made.sites:
+        for shared in made.method.shares(site, made.settings).items():
+            if shared in written:
+                del sites[site.path][shared[0]]
+            written.add(shared)
 
 
 def _save_for_adapterhub(made: Adapter, folder: Path, handle: Adapted, table: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["HubcliWarning", "Leaf", "Method", "Site", "Targets", "layer_index", "pattern_value"]
 
 S = TypeVar("S")
+ATTENTION = "attention"  # the port of keys and values
 
 
 class HubcliWarning(UserWarning):
@@ -117,6 +118,45 @@ class Method(Generic[S]):
         del format
         return config, tensors
 
+    def spread(
+        self, structure: Structure, settings: S, format: str, tensors: dict[str, dict[str, Tensor]]
+    ) -> dict[Site, dict[str, Tensor]] | None:
+        """The tensors of a file that keeps them for the adapter as a whole, by this model's sites; None, the default: no.
+
+        A key that is a table's ending and no more stands under the module path "".
+
+        Raises:
+            BaseMismatchError, WeightsError: they don't fit the model.
+        """
+        del structure, settings, format, tensors
+        return None
+
+    def gathered(
+        self,
+        structure: Structure,
+        settings: S,
+        format: str,
+        config: Mapping[str, Any],
+        sites: Mapping[Site, Mapping[str, Tensor]],
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """The way back: (config, module path → parameter → tensor) as a file of this format keeps them.
+
+        Raises:
+            UnsupportedError: the format can't say what this adapter does.
+        """
+        del structure, settings, format
+        return dict(config), {site.path: dict(tensors) for site, tensors in sites.items()}
+
+    def shares(self, site: Site, settings: S) -> Mapping[str, str]:
+        """Parameters of this site that other sites have too: parameter → label; one tensor a parameter and label."""
+        del site, settings
+        return {}
+
+    def shift(self, settings: S) -> int:
+        """By how many positions the tokens move up under this adapter (peft's prefixes count as tokens before them)."""
+        del settings
+        return 0
+
     def shapes(self, site: Site, module: nn.Module, settings: S) -> dict[str, tuple[int, ...]]:
         """The parameters of one site and their shapes.
 
@@ -139,6 +179,13 @@ class Method(Generic[S]):
         `value` is the module's output, or at the port "input" its first input. `x` is the first input of the module (or of
         the tap), with the batch on axis 0; `value` has (batch, sequence, width) at most sites, (batch, width) in poolers and
         heads.
+        """
+        raise NotImplementedError
+
+    def keys_values(self, leaf: Leaf, module: nn.Module) -> tuple[Tensor, Tensor]:
+        """At the port "attention", in place of `delta`: the keys and values it adds, each (kv heads, length, head size).
+
+        A leaf's constant `log_mass`, if it has one, is added to the logits of all of them.
         """
         raise NotImplementedError
 

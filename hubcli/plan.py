@@ -18,6 +18,7 @@ from hubcli.errors import ExpressionError
 from hubcli.evaluate import BATCH, SEQUENCE, Given, Tapped, cut_sizes, delta, parts_of, picked, widened
 from hubcli.fusion import mixed
 from hubcli.method import Leaf
+from hubcli.positions import Shift
 from hubcli.sites import Step
 
 Rows: TypeAlias = tuple[Expr, ...]
@@ -28,7 +29,7 @@ class Program:
     """What every site does under one expression: `steps[i]` for site i, None where nothing happens.
 
     `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel);
-    `head` names the adapter whose head answers under a Fuse.
+    `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None.
     """
 
     expr: Expr
@@ -36,6 +37,7 @@ class Program:
     head: str | None = None
     steps: list[Any] = field(default_factory=list)
     copies: int = 1
+    shift: Shift | None = None
 
     def __str__(self) -> str:
         if self.rows is not None:

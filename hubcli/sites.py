@@ -115,7 +115,7 @@ class LiveSite:
     def attach(self) -> None:
         """Put the hook on; `undo` takes it off again."""
         if self.site.port not in PORTS:
-            raise UnsupportedSiteError(f"{self.site}: expected one of the ports {', '.join(PORTS)}")
+            raise UnsupportedSiteError(f"{self.site}: expected one of the ports {', '.join(PORTS)}, attention")
         if self.site.port == "input":
             self.undo = self.module.register_forward_pre_hook(self.on_input, with_kwargs=True).remove
         else:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hubcli"
 HEAVY = {"torch", "transformers", "numpy", "peft"}
-METHODS = {"lora", "qlora", "bottleneck", "bitfit"}
+METHODS = {"lora", "qlora", "bottleneck", "prefix", "bitfit"}
 PUBLIC_TO_PLUGINS = {"hubcli.method", "hubcli.hookspecs", "hubcli.errors", "hubcli.testing"}
 # One method is another's on a quantised base: it shares its files, its settings and its arithmetic.
 BUILT_ON = {"hubcli_qlora": "hubcli_lora"}
@@ -56,6 +56,10 @@ ROOMS: dict[str, list[str]] = {
     ],
     "tensor side": [
         "adapter",
+        "attention",
+        "attentions",
+        "positions",
+        "prefixes",
         "added_heads",
         "answers",
         "engine",
@@ -79,6 +83,7 @@ ROOMS: dict[str, list[str]] = {
         "pretrained",
         "quantised",
         "adapted",
+        "trainer",
     ],
     "testing": ["testing"],
     "server": ["server"],

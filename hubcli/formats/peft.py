@@ -22,7 +22,7 @@ from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.strict_json import loads, read_bytes
 
-PREFIX = "base_model.model."
+PREFIX, WHOLE_PREFIX = "base_model.model.", "base_model."
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MAX_CONFIG = 1 << 20  # bytes
 
@@ -59,12 +59,14 @@ def read(folder: Path) -> Checkpoint:
     digest = hashlib.sha256(raw)
     with weights.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
-    method = plugins().method_class(info.name)
+    method = plugins().method_class(info.name)()
     sites, heads, others = sorted_keys(
         read_tensors(weights), method.formats["peft"], config.get("modules_to_save") or ()
     )
     notes = ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
-    return Checkpoint("peft", info.name, config, sites, heads, others, digest.hexdigest(), _base(config), notes)
+    base = _base(config)
+    config, sites = method.translated("peft", config, sites)
+    return Checkpoint("peft", info.name, config, sites, heads, others, digest.hexdigest(), base, notes)
 
 
 def _base(config: Mapping[str, Any]) -> BaseModel | None:
@@ -80,11 +82,17 @@ def sorted_keys(
 ) -> tuple[Tree, Tree, dict[str, Tensor]]:
     """Tensors by what they are: (of the method's sites, of replaced modules, others), module path → parameter → tensor."""
     endings = sorted(((f".{ending}", parameter) for parameter, ending in table.items()), key=lambda e: -len(e[0]))
+    whole = {ending: parameter for ending, parameter in endings if ending[1:] in tensors}
     sites: Tree = {}
     replaced: Tree = {}
     others: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         bare = key.removeprefix(PREFIX)
+        if f".{key}" in whole:
+            sites.setdefault("", {})[whole[f".{key}"]] = tensor
+            continue
+        if bare == key and whole:  # beside such tensors peft writes heads without the second half of the prefix
+            bare = key.removeprefix(WHOLE_PREFIX)
         ending = next(((e, p) for e, p in endings if bare.endswith(e)), None)
         if bare != key and ending is not None:
             sites.setdefault(bare.removesuffix(ending[0]), {})[ending[1]] = tensor
@@ -136,8 +144,13 @@ def write(
         raise IntegrityError(f"peft {peft.__version__} refuses this config", cause=str(error)) from error
     document = {**made.to_dict(), "peft_version": peft.__version__, "inference_mode": True}
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"{PREFIX}{path}.{table[name]}": t for path, group in sites.items() for name, t in group.items()}
-    tensors |= {f"{PREFIX}{path}.{name}": t for path, group in heads.items() for name, t in group.items()}
+    tensors = {
+        f"{PREFIX}{path}.{table[name]}" if path else table[name]: t
+        for path, group in sites.items()
+        for name, t in group.items()
+    }
+    before = WHOLE_PREFIX if "" in sites else PREFIX
+    tensors |= {f"{before}{path}.{name}": t for path, group in heads.items() for name, t in group.items()}
     write_tensors(folder / WEIGHTS, tensors)
     text = json.dumps(document, indent=2, sort_keys=True, default=_listed) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")

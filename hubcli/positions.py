@@ -1,0 +1,107 @@
+"""Positions: an adapter may expect the tokens some places further up (peft's prefixes count as tokens before them).
+
+The shift moves the trunk, so it is one number a row: each row its own in rows and cuts of the batch, summed in a stack; where
+children share a row's trunk (Average, Fuse, Split) they must agree.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hubcli.composition import BatchSplit, Expr, Parallel, Stack, text
+from hubcli.errors import UnsupportedError
+from hubcli.families import Structure
+
+
+@dataclass(slots=True, eq=False)
+class Shift:
+    """Adds a program's shifts to `position_ids` on the way into the model. `padded` makes positions as RoBERTa does."""
+
+    expr: Expr
+    rows: tuple[Expr, ...] | None
+    shifts: Mapping[str, int]
+    padded: nn.Module | None
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The inputs with shifted positions."""
+        if len(args) > 1:
+            raise UnsupportedError("positions move under this adapter: give all inputs but the first by their names")
+        given = args[0] if args else kwargs.get("input_ids")
+        given = kwargs.get("inputs_embeds") if given is None else given
+        if given is None:
+            raise UnsupportedError(
+                "positions move under this adapter: expected input_ids or inputs_embeds, found neither"
+            )
+        count = given.shape[0]
+        if self.rows is None:
+            amounts = of_rows(self.expr, self.shifts, count)
+        else:
+            amounts = [of_rows(expr, self.shifts, 1)[0] for expr in self.rows]
+        moved = torch.tensor(amounts, device=given.device).unsqueeze(1)
+        return args, {**kwargs, "position_ids": self._positions(given, kwargs, moved)}
+
+    def _positions(self, given: Tensor, kwargs: Mapping[str, Any], moved: Tensor) -> Tensor:
+        ids = kwargs.get("position_ids")
+        if ids is not None:
+            return ids + moved  # type: ignore[no-any-return]
+        past = kwargs.get("past_key_values")
+        before = 0 if past is None else past.get_seq_length()
+        if self.padded is not None and given.dim() == 2:
+            padding: Any = self.padded.padding_idx
+            own = self.padded.create_position_ids_from_input_ids(given, padding, before)  # type: ignore[operator]
+            return own + moved * (given != padding)  # type: ignore[no-any-return]
+        return torch.arange(before, before + given.shape[1], device=given.device).unsqueeze(0) + moved
+
+
+def shift_of(expr: Expr, rows: Sequence[Expr] | None, shifts: Mapping[str, int], structure: Structure) -> Shift | None:
+    """The shift of an expression, or of one a row; None where nothing moves.
+
+    Raises:
+        UnsupportedError: children of one trunk that disagree, or a model whose positions can't be given.
+    """
+    if not any(shifts.values()):
+        return None
+    for one in (expr,) if rows is None else rows:
+        _agreed(one, shifts)
+    if "position_ids" not in inspect.signature(type(structure.model).forward).parameters:
+        raise UnsupportedError(f"the adapter moves positions, which a {structure.base_class} doesn't take as an input")
+    padded = next((m for m in structure.modules.values() if hasattr(m, "create_position_ids_from_input_ids")), None)
+    return Shift(expr, None if rows is None else tuple(rows), shifts, padded)
+
+
+def of_rows(expr: Expr, shifts: Mapping[str, int], count: int) -> list[int]:
+    """The shift of each of `count` rows."""
+    if expr is None or isinstance(expr, str):
+        return [shifts.get(expr, 0) if expr else 0] * count
+    if isinstance(expr, Stack):
+        return [sum(row) for row in zip(*(of_rows(child, shifts, count) for child in expr.children), strict=True)]
+    if isinstance(expr, BatchSplit | Parallel):
+        sizes = expr.sizes if isinstance(expr, BatchSplit) else (count // len(expr.children),) * len(expr.children)
+        return [n for child, size in zip(expr.children, sizes, strict=True) for n in of_rows(child, shifts, size)]
+    return of_rows(expr.children[0], shifts, count)
+
+
+def _agreed(expr: Expr, shifts: Mapping[str, int]) -> object:
+    """What a child's shift is, in a form that can be compared; raises where children of one trunk differ."""
+    if expr is None or isinstance(expr, str):
+        return shifts.get(expr, 0) if expr else 0
+    found = [_agreed(child, shifts) for child in expr.children]
+    if isinstance(expr, Stack):
+        whole = [one for one in found if isinstance(one, int)]
+        return sum(whole) if len(whole) == len(found) else tuple(found)
+    if isinstance(expr, BatchSplit | Parallel):
+        return (getattr(expr, "sizes", None), tuple(found)) if len(set(found)) > 1 else found[0]
+    for child, one in zip(expr.children, found, strict=True):
+        if one != found[0]:
+            kind = type(expr).__name__
+            raise UnsupportedError(
+                f"{kind}: positions move by {found[0]} under {text(expr.children[0])} and by {one} under {text(child)}; "
+                f"in {kind} they must move alike"
+            )
+    return found[0]

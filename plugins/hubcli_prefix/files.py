@@ -1,0 +1,146 @@
+"""How peft and AdapterHub keep a prefix: one tensor for all layers, (length, layers · 2 · heads · head size)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
+from hubcli.method import ATTENTION, Site
+from hubcli_prefix.settings import PrefixSettings
+
+if TYPE_CHECKING:
+    from hubcli.families import Structure
+
+Tree = dict[str, dict[str, Tensor]]
+KINDS = {"self_prefix": "self", "self": "self", "encoder_prefix": "encoder", "cross_prefix": "cross"}
+MLP = {
+    "embedding": "wte.weight",
+    "down_weight": "control_trans.0.weight",
+    "down_bias": "control_trans.0.bias",
+    "up_weight": "control_trans.2.weight",
+    "up_bias": "control_trans.2.bias",
+    "flat": "control_trans",
+}
+ADAPTERHUB = {
+    f"{place}/{name}": f"prefix_tunings.*.{place}.{ending}" for place in KINDS for name, ending in MLP.items()
+}
+PEFT = {"prompt_embeddings": "prompt_embeddings"}
+
+
+def from_adapterhub(structure: Structure, settings: PrefixSettings, tensors: Tree) -> dict[Site, dict[str, Tensor]]:
+    """AdapterHub's tensors by site; the copies that its file has of them in every layer are left aside."""
+    found: dict[Site, dict[str, Tensor]] = {}
+    groups: Tree = {}
+    for path, group in tensors.items():
+        if ".pool" not in f".{path}.":
+            for key, tensor in group.items():
+                place, _, name = key.partition("/")
+                groups.setdefault(KINDS[place], {})[name] = tensor
+    for kind, group in groups.items():
+        sites = _sites(structure, settings, kind)
+        if not sites:
+            raise BaseMismatchError(f"the prefix is for {kind}-attention, which this {structure.base_class} has not")
+        if set(group) == {"flat"}:
+            flat = group["flat"].reshape(settings.length, -1)
+            found |= dict(zip(sites, _flat(structure, sites, flat), strict=True))
+        elif set(group) == set(MLP) - {"flat"}:
+            found |= dict(zip(sites, _projected(structure, sites, group), strict=True))
+        else:
+            raise WeightsError(f"{kind}: expected {', '.join(MLP.values())}, found {', '.join(group)}")
+    return found
+
+
+def from_peft(structure: Structure, settings: PrefixSettings, tensors: Tree) -> dict[Site, dict[str, Tensor]]:
+    """peft's `prompt_embeddings` by site."""
+    whole = tensors.get("", {}).get("prompt_embeddings")
+    if whole is None or len(tensors) != 1 or whole.dim() != 2 or whole.shape[0] != settings.length:
+        found = "none" if whole is None else str(tuple(whole.shape))
+        raise WeightsError(f"prompt_embeddings: expected shape ({settings.length}, …), found {found}")
+    sites = _sites(structure, settings, "self")
+    return dict(zip(sites, _flat(structure, sites, whole), strict=True))
+
+
+def to_peft(
+    structure: Structure,
+    settings: PrefixSettings,
+    config: Mapping[str, Any],
+    baked: Mapping[Site, tuple[Tensor, Tensor]],
+) -> tuple[dict[str, Any], Tree]:
+    """(config, tensors) as peft saves a prefix: flat, a projection baked in.
+
+    Raises:
+        UnsupportedError: peft's prefixes move the tokens' positions and stand in every layer's self-attention.
+    """
+    if not settings.shift:
+        raise UnsupportedError(
+            "peft counts a prefix as tokens before the text, which moves all positions; this one was made without",
+            hint="position_shift: true in the config of a fresh prefix, or format='hubcli'",
+        )
+    known = structure.attentions()
+    if any(attention.kind != "self" for attention in known) or len(baked) != len(known):
+        raise UnsupportedError("peft's prefixes stand in every layer's self-attention, and there alone")
+    layers = [torch.stack([t.transpose(0, 1) for t in baked[Site(a.path, ATTENTION)]], 1) for a in known]
+    whole = torch.stack(layers, 1)  # (length, layers, 2, heads, head size)
+    heads = known[0].heads
+    made = {
+        "num_virtual_tokens": settings.length,
+        "num_layers": len(known),
+        "num_attention_heads": heads,
+        "token_dim": heads * known[0].head_dim,
+        "num_transformer_submodules": 1,
+        **{key: config[key] for key in ("task_type", "modules_to_save") if config.get(key)},
+    }
+    return made, {"": {"prompt_embeddings": whole.reshape(settings.length, -1).contiguous()}}
+
+
+def _sites(structure: Structure, settings: PrefixSettings, kind: str) -> list[Site]:
+    found = [a for a in structure.attentions() if a.kind == kind]
+    if settings.leave_out and any(a.index in settings.leave_out for a in found):
+        raise ConfigKeyError("leave_out: a file that leaves layers out is not supported")
+    return [Site(a.path, ATTENTION) for a in found]
+
+
+def _sizes(structure: Structure, sites: Sequence[Site]) -> tuple[int, int]:
+    """(heads, head size) of these sites, which must be alike.
+
+    Raises:
+        BaseMismatchError: they differ, or a module serves several layers, so that layers can't be told apart.
+    """
+    known = {a.path: (a.heads, a.head_dim) for a in structure.attentions()}
+    sizes = {known[site.path] for site in sites}
+    if len(sizes) != 1:
+        raise BaseMismatchError(f"a prefix for all layers needs layers alike, this {structure.base_class} has {sizes}")
+    return next(iter(sizes))
+
+
+def _layers(structure: Structure, sites: Sequence[Site], width: int) -> int:
+    """The width of one layer's share."""
+    heads, size = _sizes(structure, sites)
+    if width != len(sites) * 2 * heads * size:
+        raise BaseMismatchError(
+            f"the prefix has {width} numbers a position, "
+            f"the {len(sites)} attention layers of this {structure.base_class} need {len(sites) * 2 * heads * size}",
+            hint="it was made for another number of layers or heads; a module that serves several layers counts once",
+        )
+    return 2 * heads * size
+
+
+def _flat(structure: Structure, sites: Sequence[Site], whole: Tensor) -> list[dict[str, Tensor]]:
+    share = _layers(structure, sites, whole.shape[1])
+    heads, size = _sizes(structure, sites)
+    made = []
+    for part in torch.split(whole, share, 1):
+        keys, values = part.view(-1, 2, heads, size).permute(1, 2, 0, 3)
+        made.append({"keys": keys.contiguous(), "values": values.contiguous()})
+    return made
+
+
+def _projected(structure: Structure, sites: Sequence[Site], group: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    share = _layers(structure, sites, group["up_bias"].shape[0])
+    common = {name: group[name] for name in ("embedding", "down_weight", "down_bias")}
+    parts = zip(torch.split(group["up_weight"], share), torch.split(group["up_bias"], share), strict=True)
+    return [{**common, "up_weight": weight, "up_bias": bias} for weight, bias in parts]
