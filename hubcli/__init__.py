@@ -6,13 +6,16 @@ TYPE_CHECKING = False  # importing `typing` would cost a third of `hubcli --vers
 if TYPE_CHECKING:
     from hubcli.api import adapt, install, load_adapter, resolve, search
     from hubcli.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack
+    from hubcli.trainer import AdapterCheckpoints
 
 _WHERE = {
     **dict.fromkeys(("Stack", "Fuse", "Split", "BatchSplit", "Parallel", "Average"), "hubcli.composition"),
     **dict.fromkeys(("load_adapter", "adapt", "install", "resolve", "search"), "hubcli.api"),
+    "AdapterCheckpoints": "hubcli.trainer",
 }
 
 __all__ = [
+    "AdapterCheckpoints",
     "Average",
     "BatchSplit",
     "Fuse",

@@ -1,0 +1,45 @@
+"""One line a method: the config that the tests of training, dtypes and frameworks give it, and on which tiny models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from hubcli.adapted import Adapted, adapt
+from hubcli.plugins import plugins
+
+from .models import model_of
+
+
+class Tried(NamedTuple):
+    """`config` for bert; `exact` where `hubcli.testing.reference` knows its ports."""
+
+    config: dict[str, Any]
+    exact: bool = True
+
+
+KNOWN = {
+    "lora": Tried({"r": 2, "target_modules": ["query", "value"]}),
+    "bottleneck": Tried({"mh_adapter": True, "output_adapter": True, "reduction_factor": 4, "non_linearity": "gelu"}),
+    "bitfit": Tried({}),
+    "prefix": Tried({"prefix_length": 3}, exact=False),
+}
+METHODS = {
+    name: tried for name, tried in KNOWN.items() if name in {plugin.name for plugin in plugins().of_kind("method")}
+}
+
+
+def noisy(method: str, names: Sequence[str], base: nn.Module | None = None) -> Adapted:
+    """Frozen adapters of one method, without heads, none of whose numbers is at its start; bert in float64 unless given."""
+    handle = adapt(model_of("bert") if base is None else base)
+    for seed, name in enumerate(names, 1):
+        torch.manual_seed(seed)
+        handle.add(method, name, METHODS[method].config, head=None)
+        with torch.no_grad():
+            for parameter in handle.trainable(name):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    handle.trainable([])
+    return handle
