@@ -109,11 +109,16 @@ def test_an_upgrade_takes_newer_parts(mixed: IndexFolder) -> None:
     assert hubcli("uninstall", "acme/one@1.1.0").code == 0 and hubcli("uninstall", "acme/one@1.2.0").code == 6
 
 
-def test_nothing_is_recorded_before_all_parts_are_there(mixed: IndexFolder) -> None:
+def test_nothing_is_recorded_before_all_parts_are_there(mixed: IndexFolder, tmp_path: Path) -> None:
     """The weights of acme/two are others than promised: acme/one stays, the composition never appears."""
     for spec in json.loads((mixed.folder / "acme/two.json").read_text())["releases"][0]["files"]:
         if spec["role"] == "weights":
             (mixed.folder / "_files" / spec["sha256"]).write_bytes(b"other")
+    (tmp_path / "adapters.toml").write_text('[adapters]\n"acme/mix" = "^1"\n')
+    hubcli("lock", cwd=tmp_path)
+    synced = hubcli("sync", "--json", cwd=tmp_path).document
+    assert [f["ref"] for f in synced["failed"]] == ["acme/two", "acme/mix"]
+    assert "requires acme/two 1.0.0" in synced["failed"][1]["error"]["message"]
     failed = hubcli("install", "acme/mix", "--json")
     assert failed.code != 0 and [f["ref"] for f in failed.document["failed"]] == ["acme/mix"]
     assert listed() == [("acme/one", "1.1.0", "lora")]
