@@ -23,7 +23,7 @@ from hubcli.positions import shift_of
 from hubcli.prefixes import plan_prefix_rows, plan_prefixes
 from hubcli.quantised import check_trainable, keep_readable, undo
 from hubcli.residents import CHILD, Residents
-from hubcli.rules import check_expression, normalised
+from hubcli.rules import check_cuts, check_expression, normalised
 from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ class Engine:
                 fusion_rules.check_site(program.exprs, live.site, found)
                 steps.append(_site_step(program, route, found, live))
         head_rules.check_heads(program, {name: adapter.heads for name, adapter in used.items()})
-        head_rules.check_nested([(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None])
+        acting = [(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None]
+        head_rules.check_nested(acting)
+        check_cuts(program, (live.site.path for live, _ in acting), self.structure)
         answers.check(program, self.adapters)
         shifts = {name: adapter.method.shift(adapter.settings) for name, adapter in used.items()}
         program.shift = shift_of(program.expr, program.rows, shifts, self.structure)

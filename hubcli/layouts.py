@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hubcli.families import Structure
@@ -95,6 +96,13 @@ OTHERWISE = (
 )
 
 
+# Modules whose values are of relative positions: neither their first axis nor their second is the batch's or the sequence's.
+RELATIVE = (
+    *("relative_attention_bias", "rel_embeddings"),
+    *("pos_key_proj", "pos_query_proj", "pos_proj", "pos_q_proj"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One transformer layer: its path in the model, its place in its list, its layout."""
@@ -111,6 +119,20 @@ class Layer:
 def layers_of(structure: Structure) -> tuple[Layer, ...]:
     """The transformer layers whose layout is known, in the order of the model; found once."""
     return structure.kept("layers", lambda: tuple(_found(structure)))
+
+
+def relative_positions(structure: Structure) -> frozenset[str]:
+    """The modules through which relative positions pass (T5, MPNet, DeBERTa), some of them beside the hidden states."""
+    return structure.kept("relative positions", lambda: frozenset(_relative(structure)))
+
+
+def _relative(structure: Structure) -> Iterator[str]:
+    shared = getattr(getattr(structure.model, "config", None), "share_att_key", False)
+    names = {*RELATIVE, "query_proj", "key_proj"} if shared else {*RELATIVE}
+    for path in structure.modules:
+        parent, _, name = path.rpartition(".")
+        if name in names or (name == "LayerNorm" and f"{parent}.rel_embeddings".lstrip(".") in structure.modules):
+            yield path
 
 
 def _found(structure: Structure) -> list[Layer]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from hubcli.composition import Block, Expr, Parallel, Split, Stack, contains
+from hubcli.composition import BatchSplit, Block, Expr, Parallel, Split, Stack, contains
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.families import Structure
+from hubcli.layouts import relative_positions
 from hubcli.plan import Program, Rows
 
 
@@ -41,6 +42,26 @@ def check_expression(program: Program, structure: Structure) -> None:
         if copies > 1 and program.rows is not None:
             raise UnsupportedError("Parallel can't stand in rows=: a row has one answer")
         program.copies = copies
+
+
+def check_cuts(program: Program, paths: Iterable[str], structure: Structure) -> None:
+    """Refuse to cut rows or positions where a module's values have none; `paths` are the modules where something is added.
+
+    Raises:
+        UnsupportedError: names the module.
+    """
+    exprs = (program.expr,) if program.rows is None else program.rows
+    if program.rows is None and not any(
+        contains(expr, kind) for expr in exprs for kind in (Split, BatchSplit, Parallel)
+    ):
+        return
+    path = next((path for path in paths if path in relative_positions(structure)), None)
+    if path is not None:
+        raise UnsupportedError(
+            f"{path} is adapted, and relative positions pass through it, which have no rows and no positions of the "
+            f"sequence to cut: {program}",
+            hint="leave the module out of the adapter's targets",
+        )
 
 
 def _copies(expr: Expr) -> int:

@@ -6,14 +6,15 @@ against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hubcli.adapted import Adapted
 from hubcli.adapter import cast, place
-from hubcli.composition import Average, Expr, Stack, leaves
+from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves
 from hubcli.errors import UnsupportedError
 from hubcli.method import Leaf, Site
 from hubcli.testing.models import output
@@ -21,12 +22,32 @@ from hubcli.testing.models import output
 PORTS = ("input", "output")
 
 
-def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
-    """The logits under a composition of `Stack`, `Average`, names and None, of loaded adapters without heads.
+def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], *, rows: Sequence[Expr] | None = None) -> Tensor:
+    """The logits under a composition of loaded adapters without heads, or under one expression a row.
+
+    Rows and the children of Parallel are runs of their own, of which each gives its part.
 
     Raises:
-        UnsupportedError: another block, or a site at another port than a module's input or output.
+        UnsupportedError: `Fuse`, or a site at another port than a module's input or output.
     """
+    if rows is not None:
+        return torch.stack([reference(handle, one, inputs)[i] for i, one in enumerate(rows)])
+    return torch.cat([_run(handle, one, inputs) for one in _apart(expr)])
+
+
+def _apart(expr: Expr) -> list[Expr]:
+    """What the children of a Parallel amount to, with the Stacks around it; the expression alone where there is none."""
+    if isinstance(expr, Parallel):
+        return list(expr.children)
+    if isinstance(expr, Stack):
+        found: list[tuple[Expr, ...]] = [()]
+        for child in expr.children:
+            found = [(*before, one) for one in _apart(child) for before in found]
+        return [Stack(*children) for children in found]
+    return [expr]
+
+
+def _run(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
     found: dict[Site, dict[str, Leaf]] = {}
     for name in leaves(expr):
         adapter = handle.engine.adapters[name]
@@ -101,4 +122,29 @@ def added(
         for child, weight in zip(expr.children, expr.shares, strict=True):
             total = total + weight * added(child, here, module, seen, value)
         return total
-    raise UnsupportedError(f"the reference knows Stack and Average, not {type(expr).__name__}")
+    if isinstance(expr, Split | BatchSplit):
+        return _cut(expr, here, module, seen, value)
+    raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
+
+
+def _cut(
+    expr: Split | BatchSplit, here: dict[str, Leaf], module: nn.Module, seen: dict[str | None, Tensor], value: Tensor
+) -> Tensor:
+    """Each child on its own rows or positions. Without positions (a pooler): the child that holds the first one."""
+    if isinstance(expr, Split) and value.dim() == 2:
+        return added(_first(expr), here, module, seen, value)
+    rows = isinstance(expr, BatchSplit)
+    if rows and value.shape[0] == 1:  # the same for every row, as position embeddings are
+        value = torch.cat([value] * sum(expr.sizes))
+    parts, start = [], 0
+    for child, size in zip(expr.children, expr.sizes, strict=True):
+        place = slice(start, start + size)
+        at = (place,) if rows else (slice(None), place)
+        wide = {tap: torch.cat([x] * sum(expr.sizes)) if rows and x.shape[0] == 1 else x for tap, x in seen.items()}
+        parts.append(added(child, here, module, {tap: x[at] for tap, x in wide.items()}, value[at]))
+        start += size
+    return torch.cat(parts, 0 if rows else 1)
+
+
+def _first(expr: Split) -> Expr:
+    return next(child for child, size in zip(expr.children, expr.sizes, strict=True) if size > 0)

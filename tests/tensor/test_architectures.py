@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.adapted import Adapted, adapt
-from hubcli.errors import UnsupportedSiteError
+from hubcli.composition import BatchSplit, Parallel, Split
+from hubcli.errors import UnsupportedError, UnsupportedSiteError
 from hubcli.families import Structure
 from hubcli.testing import TINY, apart, inputs_of, output, tiny
 
@@ -244,3 +245,25 @@ def test_like_names_are_told_apart_by_a_sign(case: str) -> None:
     if layout is None:
         with pytest.raises(UnsupportedSiteError, match="no layers of a known layout"):
             adapt(model).add("bottleneck", "a", head=None)
+
+
+@pytest.mark.parametrize(
+    "family, target",
+    [("t5", "relative_attention_bias"), ("mpnet", "relative_attention_bias"), ("deberta-v2", "pos_key_proj"),
+     ("deberta-v2 sharing", "query_proj"), ("deberta-v2", "encoder.LayerNorm")],
+)  # fmt: skip
+def test_relative_positions_are_not_cut(family: str, target: str) -> None:
+    """They have no rows, but as many as the batch by chance would be cut in silence."""
+    family, _, sharing = family.partition(" ")
+    model = tiny(family)
+    if sharing:
+        model.config.share_att_key = True  # type: ignore[union-attr]
+    handle, cuts = adapt(model), [BatchSplit("a", None, sizes=[2, 1]), Parallel("a", None)]
+    handle.add("bitfit" if "Norm" in target else "lora", "a", {"target_modules": [target]}, head=None)
+    for expr in cuts if family == "t5" else [*cuts, Split("a", None, sizes=[3, 4])]:
+        with pytest.raises(UnsupportedError, match="relative positions pass through it"):
+            handle.activate(expr)
+    with pytest.raises(UnsupportedError, match=target):
+        handle.activate(rows=["a", None, "a"])
+    handle.activate("a")
+    output(model, inputs_of(family))
