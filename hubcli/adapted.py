@@ -8,7 +8,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hubcli import answers, loading
 from hubcli import heads as head_rules
@@ -18,7 +18,7 @@ from hubcli.composition import Expr
 from hubcli.engine import Engine
 from hubcli.errors import ActiveError, NotFoundError
 from hubcli.families import Structure
-from hubcli.fusion import FUSION, Fusion
+from hubcli.fusion import FUSION, Fusion, pull
 from hubcli.manifest import Installed
 from hubcli.method import Method
 from hubcli.residents import CHILD, Residents, Room
@@ -69,6 +69,7 @@ class Adapted:
         self.warned: set[str] = set()
         self._methods: dict[str, Method[Any]] = {}
         self.engine = Engine(self, model, self._load_leaf)
+        self._methods[FUSION] = Fusion(self.engine.adapters, model)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "locate": None}
@@ -95,9 +96,6 @@ class Adapted:
 
     def method(self, name: str) -> Method[Any]:
         """The method of this name, one instance a handle."""
-        if name == FUSION and name not in self._methods:
-            dropout = getattr(getattr(self.model, "config", None), "attention_probs_dropout_prob", 0.0)
-            self._methods[name] = Fusion(self.engine.adapters, dropout or 0.0)
         if name not in self._methods:
             from hubcli.plugins import plugins
 
@@ -203,6 +201,10 @@ class Adapted:
         self.engine.entrance.check_idle("trainable")
         wanted = [names] if isinstance(names, str) else list(names)
         return self.engine.trainable([self._named(name) for name in wanted])
+
+    def penalty(self) -> Tensor:
+        """What to add to the loss: 0.01 · Σ (value − identity)² of the fusions that train with `regularization`, else zero."""
+        return pull(self.engine.adapters.values())
 
     def save(self, name: str, folder: str | Path, format: str = "peft") -> Path:
         """Write one adapter, its head included, as a folder that the format's own library loads.

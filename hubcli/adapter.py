@@ -194,9 +194,7 @@ def _by_site(
     return found
 
 
-def share(
-    method: Method[Any], settings: Any, sites: Mapping[Site, dict[str, Tensor]], *, fresh: bool = False
-) -> None:
+def share(method: Method[Any], settings: Any, sites: Mapping[Site, dict[str, Tensor]], *, fresh: bool = False) -> None:
     """Give sites that share a parameter the one tensor: the first that there is.
 
     Raises:

@@ -12,7 +12,7 @@ maths is the same for any number and order of children: a fusion also mixes chil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -38,13 +38,14 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class Fusion(Method[FusionSettings]):
     """What a fusion is made of. `adapters` are those loaded on the model: a fresh fusion stands where its children do.
 
-    `dropout` is what the model's attention has, for fusions whose config says nothing else.
+    `dropout` is that of the model's attention, for fusions whose config says nothing else, as AdapterHub has it.
     """
 
     name: ClassVar[str] = FUSION
 
-    def __init__(self, adapters: Mapping[str, Adapter], dropout: float):
-        self.adapters, self.dropout = adapters, dropout
+    def __init__(self, adapters: Mapping[str, Adapter], model: nn.Module):
+        self.adapters = adapters
+        self.dropout = float(getattr(getattr(model, "config", None), "attention_probs_dropout_prob", 0.0) or 0.0)
 
     def configure(self, config: Mapping[str, Any]) -> FusionSettings:
         """Read a config; errors as `read_settings`."""
@@ -134,6 +135,17 @@ def mixed(leaf: Leaf, module: nn.Module, value: Tensor, deltas: Sequence[Tensor]
     if "value_weight" in t:  # one product for the mix; on each child it would give the same
         mix = F.linear(mix, t["value_weight"])
     return (mix.movedim(-1, 1) if leaf.form == "channels" else mix).to(value.dtype)
+
+
+def pull(adapters: Iterable[Adapter]) -> Tensor:
+    """The regularisation of the fusions that train: how far their value matrices are from the identity."""
+    total = torch.zeros(())
+    for adapter in adapters:
+        if adapter.method.name == FUSION and adapter.trainable and adapter.settings.regularized:
+            for matrix in (t["value_weight"] for t in adapter.sites.values() if "value_weight" in t):
+                away = matrix - torch.eye(len(matrix), device=matrix.device, dtype=matrix.dtype)
+                total = total.to(matrix.device) + PULL * away.pow(2).sum()
+    return total
 
 
 def width_of(site: Site, module: nn.Module) -> int:

@@ -53,7 +53,7 @@ def fitted(
 
 
 def _own_site(path: str, structure: Structure) -> Site | None:
-    module, _, port = path.rpartition(".")
+    module, _, port = path.rpartition(":")
     if port not in PORTS:
         raise WeightsError(f"{path}: expected a site's module and one of the ports {', '.join(PORTS)}")
     found = structure.locate(module)
@@ -123,7 +123,7 @@ def save(made: Adapter, folder: Path, format: str, structure: Structure) -> None
     """
     check_format(format)
     if format == own.FORMAT:
-        sites = {f"{site.path}.{site.port}": dict(tensors) for site, tensors in made.sites.items()}
+        sites = {f"{site.path}:{site.port}": dict(tensors) for site, tensors in made.sites.items()}
         heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
         fusions.write_own(folder, made.config, made.base, sites, heads, made.labels or ())
         return

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from torch import nn
+
+from hubcli import heads as head_rules
 from hubcli.composition import Block, Expr, Fuse, fusions, leaves, text
 from hubcli.errors import ExpressionError, NotFoundError, UnsupportedError
 from hubcli.fusion import FUSION, NO_PORT, PORTS
@@ -86,6 +89,25 @@ def check_site(exprs: Sequence[Expr], site: Site, found: Collection[str]) -> Non
             f"Fuse: '{child}' adds something at the {site.port} of {site.path}, where the fusion '{block.by}' has no weights",
             hint="a fusion serves children that act where those act that it was trained on",
         )
+
+
+def common_heads(
+    of: Sequence[Expr], adapters: Mapping[str, Adapter]
+) -> tuple[dict[str, nn.Module], tuple[str, ...] | None]:
+    """(module path → the head that these children have in common there, its labels); empty, None where there is none."""
+    used = {name: adapters[name] for child in of for name in leaves(child)}
+    labels = {name: adapter.labels or () for name, adapter in used.items() if adapter.heads}
+    found: dict[str, nn.Module] = {}
+    for path in {path for adapter in used.values() for path in adapter.heads}:
+        twins = {name: adapter.heads[path] for name, adapter in used.items() if path in adapter.heads}
+        try:
+            step = head_rules.plan_head(Fuse(*of), twins, labels)
+        except UnsupportedError:
+            return {}, None
+        if not isinstance(step, head_rules.Replace):
+            return {}, None
+        found[path] = step.module
+    return found, head_rules.labels_of(Fuse(*of), labels) or None
 
 
 def _fuses(expr: Expr) -> Iterator[Fuse]:

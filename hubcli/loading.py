@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli import bases, formats, fusion_files, strict_json
+from hubcli import bases, formats, fusion_files, fusion_rules, strict_json
 from hubcli.adapter import Adapter, fitted, replicas, share
 from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
@@ -212,15 +212,18 @@ def fresh(
         )
     sites = {site: method.fresh(site, structure.modules[site.path], settings) for site in places}
     share(method, settings, sites, fresh=True)
+    common, labels = (
+        fusion_rules.common_heads(settings.of, handle.engine.adapters) if isinstance(method, Fusion) else ({}, None)
+    )
     made = Adapter(
         name=name,
         method=method,
         config=config,
         settings=settings,
         sites=sites,
-        heads={path: _copied(structure.modules[path], path) for path in names},
+        heads={path: _copied(common.get(path, structure.modules[path]), path) for path in names},
         room=handle.room(),
-        labels=(handle.own_labels or structure.labels()) if names else None,
+        labels=(labels or handle.own_labels or structure.labels()) if names else None,
         base=bases.own_base(structure, handle.base),
     )
     for path, twin in made.heads.items():

@@ -4,7 +4,7 @@ AdapterHub's: adapter_fusion_config.json + pytorch_model_adapter_fusion.bin or m
 `<module path>.adapter_fusion_layer.<fusion's name>.<part>.<weight or bias>`.
 
 hubcli's: manifest.json (`format`, `v`, `kind`: "fusion", `config`, `base`, `heads`, `labels` as for adapters; `sites`, all that
-it has weights for, as `<module path>.<port>`) + fusion.safetensors, with keys `<site>.<parameter>` and those of the heads.
+it has weights for, as `<module path>:<port>`) + fusion.safetensors, with keys `<site>.<parameter>` and those of the heads.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def holds(folder: Path) -> bool:
 def read(folder: Path) -> Checkpoint:
     """Read a fusion's folder: a checkpoint whose method is "fusion" and whose config names the children in `of`.
 
-    `tensors` is by the file's own places: `<module path>` for AdapterHub's, `<module path>.<port>` for hubcli's.
+    `tensors` is by the file's own places: `<module path>` for AdapterHub's, `<module path>:<port>` for hubcli's.
 
     Raises:
         ConfigKeyError: the config is not AdapterHub's.
@@ -142,7 +142,7 @@ def write_own(
     heads: Mapping[str, Mapping[str, Tensor]],
     labels: Sequence[str],
 ) -> None:
-    """Write hubcli's folder; `sites` by `<module path>.<port>`."""
+    """Write hubcli's folder; `sites` by `<module path>:<port>`."""
     document = {
         "format": own.FORMAT,
         "v": own.V,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hubcli.adapted import Adapted
 from hubcli.adapter import cast, place
-from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves
+from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack, fusions, leaves
 from hubcli.errors import UnsupportedError
 from hubcli.method import Leaf, Site
 from hubcli.testing.models import output
@@ -28,7 +28,7 @@ def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], *, rows: S
     Rows and the children of Parallel are runs of their own, of which each gives its part.
 
     Raises:
-        UnsupportedError: `Fuse`, or a site at another port than a module's input or output.
+        UnsupportedError: a site at another port than a module's input or output.
     """
     if rows is not None:
         return torch.stack([reference(handle, one, inputs)[i] for i, one in enumerate(rows)])
@@ -49,7 +49,7 @@ def _apart(expr: Expr) -> list[Expr]:
 
 def _run(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
     found: dict[Site, dict[str, Leaf]] = {}
-    for name in leaves(expr):
+    for name in (*leaves(expr), *fusions(expr)):
         adapter = handle.engine.adapters[name]
         for site, tensors in adapter.sites.items():
             if site.port not in PORTS:
@@ -124,7 +124,30 @@ def added(
         return total
     if isinstance(expr, Split | BatchSplit):
         return _cut(expr, here, module, seen, value)
+    if isinstance(expr, Fuse):
+        return _fused(expr, here, module, value, [added(child, here, module, seen, value) for child in expr.children])
     raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
+
+
+def _fused(expr: Fuse, here: dict[str, Leaf], module: nn.Module, value: Tensor, deltas: list[Tensor]) -> Tensor:
+    """AdapterFusion, one child after the other: attention of a query, made of the value, over the children's deltas."""
+    if expr.by is None or expr.by not in here:
+        return value * 0
+    leaf = here[expr.by]
+    t = leaf.tensors
+    query = module.forward(value) if leaf.form == "norm" else value
+    if leaf.form == "channels":
+        query, deltas = query.movedim(1, -1), [delta.movedim(1, -1) for delta in deltas]
+    if "query_weight" in t:
+        query = query @ t["query_weight"].T + t["query_bias"]
+    scores = []
+    for delta in deltas:
+        key = delta @ t["key_weight"].T + t["key_bias"] if "key_weight" in t else delta
+        scores.append((query * key).sum(-1))
+    shares = torch.stack(scores).softmax(0).unsqueeze(-1)
+    mix = (shares * torch.stack(torch.broadcast_tensors(*deltas))).sum(0)  # type: ignore[no-untyped-call]
+    mix = mix @ t["value_weight"].T if "value_weight" in t else mix
+    return mix.movedim(-1, 1) if leaf.form == "channels" else mix
 
 
 def _cut(
