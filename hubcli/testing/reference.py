@@ -1,4 +1,4 @@
-"""A slow and obvious reference: plain hooks that call `delta` and nothing else of a method, one adapter after the other.
+"""A slow and obvious reference: plain hooks that call `delta` (or `keys_values`) and nothing else of a method.
 
 It shares no code with the core's plans and interpreter, so that what those make of `apply`, `merge` and `chain` can be held
 against it.
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from hubcli.adapted import Adapted
 from hubcli.adapter import cast, place
-from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack, fusions, leaves
+from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves
 from hubcli.errors import UnsupportedError
-from hubcli.method import Leaf, Site
+from hubcli.method import ATTENTION, Leaf, Site
+from hubcli.testing.masses import attending
 from hubcli.testing.models import output
 
-PORTS = ("input", "output")
+PORTS = ("input", "output", ATTENTION)
 
 
 def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], *, rows: Sequence[Expr] | None = None) -> Tensor:
@@ -28,7 +29,7 @@ def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], *, rows: S
     Rows and the children of Parallel are runs of their own, of which each gives its part.
 
     Raises:
-        UnsupportedError: a site at another port than a module's input or output.
+        UnsupportedError: `Fuse`, or a site at another port than a module's input or output.
     """
     if rows is not None:
         return torch.stack([reference(handle, one, inputs)[i] for i, one in enumerate(rows)])
@@ -49,7 +50,7 @@ def _apart(expr: Expr) -> list[Expr]:
 
 def _run(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
     found: dict[Site, dict[str, Leaf]] = {}
-    for name in (*leaves(expr), *fusions(expr)):
+    for name in leaves(expr):
         adapter = handle.engine.adapters[name]
         for site, tensors in adapter.sites.items():
             if site.port not in PORTS:
@@ -59,20 +60,22 @@ def _run(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
             leaf = adapter.method.leaf(site, module, adapter.settings, placed, False)
             found.setdefault(site, {})[name] = leaf
             leaf.tap = site.tap
-    undo: list[Any] = []
+    undo: list[Callable[[], None]] = []
     try:
         with handle.using(None):
             for site, here in found.items():
                 undo.extend(_hooked(handle, site, here, expr))
             return output(handle.model, inputs)
     finally:
-        for hook in undo:
-            hook.remove()
+        for one in undo:
+            one()
 
 
-def _hooked(handle: Adapted, site: Site, here: dict[str, Leaf], expr: Expr) -> list[Any]:
-    """The hooks of one site and of the taps that its leaves read."""
+def _hooked(handle: Adapted, site: Site, here: dict[str, Leaf], expr: Expr) -> list[Callable[[], None]]:
+    """What takes the hooks of one site off again, and those of the taps that its leaves read."""
     module, seen = handle.structure.modules[site.path], dict[str | None, Tensor]()
+    if site.port == ATTENTION:
+        return [attending(module, expr, here)]
 
     def listen(tap: str | None) -> Callable[..., None]:
         def hear(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -94,13 +97,15 @@ def _hooked(handle: Adapted, site: Site, here: dict[str, Leaf], expr: Expr) -> l
         return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
 
     taps = {leaf.tap for leaf in here.values()} - {None}
-    undo = [
+    undo: list[Any] = [
         handle.structure.modules[tap].register_forward_pre_hook(listen(tap), with_kwargs=True) for tap in taps if tap
     ]
     undo.append(module.register_forward_pre_hook(listen(None), with_kwargs=True))
     if site.port == "input":
-        return [*undo, module.register_forward_pre_hook(on_input, with_kwargs=True)]
-    return [*undo, module.register_forward_hook(on_output)]
+        undo.append(module.register_forward_pre_hook(on_input, with_kwargs=True))
+    else:
+        undo.append(module.register_forward_hook(on_output))
+    return [hook.remove for hook in undo]
 
 
 def added(
@@ -124,30 +129,7 @@ def added(
         return total
     if isinstance(expr, Split | BatchSplit):
         return _cut(expr, here, module, seen, value)
-    if isinstance(expr, Fuse):
-        return _fused(expr, here, module, value, [added(child, here, module, seen, value) for child in expr.children])
     raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
-
-
-def _fused(expr: Fuse, here: dict[str, Leaf], module: nn.Module, value: Tensor, deltas: list[Tensor]) -> Tensor:
-    """AdapterFusion, one child after the other: attention of a query, made of the value, over the children's deltas."""
-    if expr.by is None or expr.by not in here:
-        return value * 0
-    leaf = here[expr.by]
-    t = leaf.tensors
-    query = module.forward(value) if leaf.form == "norm" else value
-    if leaf.form == "channels":
-        query, deltas = query.movedim(1, -1), [delta.movedim(1, -1) for delta in deltas]
-    if "query_weight" in t:
-        query = query @ t["query_weight"].T + t["query_bias"]
-    scores = []
-    for delta in deltas:
-        key = delta @ t["key_weight"].T + t["key_bias"] if "key_weight" in t else delta
-        scores.append((query * key).sum(-1))
-    shares = torch.stack(scores).softmax(0).unsqueeze(-1)
-    mix = (shares * torch.stack(torch.broadcast_tensors(*deltas))).sum(0)  # type: ignore[no-untyped-call]
-    mix = mix @ t["value_weight"].T if "value_weight" in t else mix
-    return mix.movedim(-1, 1) if leaf.form == "channels" else mix
 
 
 def _cut(

@@ -21,9 +21,10 @@ from hubcli.composition import Average, BatchSplit, Expr, Parallel, Stack
 from hubcli.errors import HubcliError, NameInUseError, UnsupportedError
 from hubcli.formats import FORMATS
 from hubcli.hookspecs import API
+from hubcli.method import ATTENTION
 from hubcli.plugins import plugins
 from hubcli.testing.models import apart, inputs_of, output, tiny
-from hubcli.testing.reference import PORTS, reference
+from hubcli.testing.reference import reference
 
 STD = 0.3  # of the random numbers that are added to a fresh adapter
 SUMS: tuple[Expr, ...] = (
@@ -188,15 +189,18 @@ class Suite:
             assert flags[0] == flags[1], name
 
     def test_compositions_are_the_reference(self, case: Case) -> None:
-        """Stacks and averages equal a slow reference that knows `delta` alone; frozen, and while one of them trains."""
-        sites = case.handle.engine.adapters["a"].sites
-        if any(site.port not in PORTS for site in sites):
-            pytest.skip(
-                "at the attention port a composition is no sum of deltas: test it against an oracle of your own"
-            )
+        """Stacks and averages equal a slow reference that knows `delta` alone; frozen, and while one of them trains.
+
+        At the attention port the reference joins the softmax masses of `keys_values`, and negative weights are refused.
+        """
+        attends = any(site.port == ATTENTION for site in case.handle.engine.adapters["a"].sites)
         for trained in ([], ["a"]):
             case.handle.trainable(trained)
             for expr in SUMS:
+                if attends and isinstance(expr, Average) and min(expr.shares) < 0:
+                    with pytest.raises(UnsupportedError, match="negative"):
+                        case.under(expr)
+                    expr = Average(*expr.children, weights=[abs(w) for w in expr.shares])  # noqa: PLW2901
                 expected = reference(case.handle, expr, case.inputs)
                 assert apart(case.under(expr), expected) <= self.tolerance, f"{expr}, {trained or 'nothing'} trains"
 
