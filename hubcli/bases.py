@@ -260,6 +260,8 @@ def load_base(
     if quantize is not None:
         options |= quantised.options(quantize, kind, where, options, place, keep)
     model = pretrained(kind, where, options)
+    if quantize is not None:
+        quantised.check_done(quantize, model, base.id)
     quantised.keep_readable(model.modules())
     if own.weights_sha256 is None:
         own = _from_hub(base, model, allow_base_mismatch)

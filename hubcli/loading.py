@@ -63,7 +63,7 @@ def checked(found: Source) -> Checkpoint:
     release = found.release
     if release is None:
         return checkpoint
-    if release.method is not None and _reads(release.method, checkpoint):
+    if release.method is not None and formats.shared(checkpoint, release.method):
         checkpoint.method = release.method
     if release.method not in (None, checkpoint.method):
         raise AdapterError(
@@ -72,18 +72,6 @@ def checked(found: Source) -> Checkpoint:
     if release.base is not None:
         checkpoint.base = release.base
     return checkpoint
-
-
-def _reads(method: str, checkpoint: Checkpoint) -> bool:
-    """Whether files of this kind are this method's as well: some methods share their files with another."""
-    if method == checkpoint.method:
-        return True
-    infos = [plugins().method(name) for name in (method, checkpoint.method)]
-    kinds = [info.claims.get(checkpoint.format) for info in infos]
-    if kinds[0] is None or kinds[0] != kinds[1]:
-        return False
-    tables = [plugins().method_class(info.name).formats.get(checkpoint.format) for info in infos]
-    return bool(tables[0] == tables[1])
 
 
 def same_bytes(loaded: Adapter | None, name: str, checkpoint: Checkpoint) -> bool:

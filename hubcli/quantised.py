@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from hubcli.errors import MissingExtraError, UnsupportedError
 from hubcli.manifest import BaseModel
+from hubcli.method import HubcliWarning
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,6 +116,24 @@ def _misread(module: nn.Module) -> bool:
 
     width = module.in_features if isinstance(module, nn.Linear) else getattr(module, "nx", 0)
     return isinstance(module, nn.Linear | Conv1D) and width % BLOCK != 0
+
+
+def check_done(kind: str, model: nn.Module, name: str) -> None:
+    """Refuse a base of which nothing could be quantised; warn of modules that had to stay as they are.
+
+    Raises:
+        UnsupportedError: every linear module is a head, or misread by the kernels.
+    """
+    found = [module for module in model.modules() if is_quantised(module) or _misread(module)]
+    left = sum(not is_quantised(module) for module in found)
+    why = f"rows that are no multiple of {BLOCK} numbers, which bitsandbytes misreads on a CPU"
+    if left == len(found):
+        raise UnsupportedError(
+            f"quantize='{kind}': no linear module of {name} can be quantised: {why}", hint="quantize=None"
+        )
+    if left and next(model.parameters()).device.type == "cpu":
+        text = f"{name}: {left} of {len(found)} linear modules stay in full precision: {why}"
+        warnings.warn(text, HubcliWarning, stacklevel=4)
 
 
 def is_quantised(module: nn.Module) -> bool:

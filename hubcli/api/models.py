@@ -86,13 +86,14 @@ def load_adapter(
         from hubcli.quantised import check
 
         check(quantize)
+    if model is not None:
+        _check_model(model)
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
     expr, found = expanded(_expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
     names = tuple(found)
     if name is not None and not isinstance(expr, str):
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
     if model is not None:
-        _check_model(model)
         _refuse_with_model(dtype=dtype, device=device, quantize=quantize, revision=revision)
     if model is None:
         base = _common_base(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubcli.errors import NotFoundError, UnsupportedError
 from hubcli.manifest import BaseModel
+from hubcli.plugins import plugins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +67,16 @@ def read(folder: Path) -> Checkpoint:
     if adapterhub.holds(folder) and not (folder / peft.WEIGHTS).is_file():
         return adapterhub.read(folder)
     return peft.read(folder)
+
+
+def shared(checkpoint: Checkpoint, method: str) -> bool:
+    """Whether these files are another method's as well: both claim the same kind of config, and read the same parameters."""
+    if method == checkpoint.method:
+        return True
+    infos = [plugins().method(name) for name in (method, checkpoint.method)]
+    kinds = [info.claims.get(checkpoint.format) for info in infos]
+    tables = [plugins().method_class(info.name).formats.get(checkpoint.format) for info in infos]
+    return kinds[0] is not None and kinds[0] == kinds[1] and tables[0] == tables[1]
 
 
 def check_format(name: str) -> None:

@@ -11,7 +11,13 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BitsAndBytesConfig,
+)
 
 from hubcli import quantised as quantisation
 from hubcli.adapted import Adapted, adapt
@@ -19,7 +25,9 @@ from hubcli.adapter import place
 from hubcli.bases import load_base
 from hubcli.errors import HubcliError, MissingExtraError, UnsupportedError, UnsupportedSiteError
 from hubcli.manifest import BaseModel
+from hubcli.method import HubcliWarning
 from hubcli.quantised import dequantised, keep_readable
+from hubcli.testing import inputs_of, tiny_nf4
 from tests.api.bundled import MINILM
 
 from .conftest import Quantised, inputs, logits
@@ -100,6 +108,19 @@ def test_a_persons_own_model_that_has_predicted_reads_right_and_does_not_train(f
             training()
     handle.detach()
     assert torch.equal(logits(model), bare)
+
+
+def test_a_persons_own_model_adapted_first_may_predict_and_train(folder: Path, peft_folder: Path) -> None:
+    def build() -> Adapted:
+        handle = adapt(persons_own(folder, llm_int8_skip_modules=["classifier", "0.output.dense", "1.output.dense"]))
+        handle.load(peft_folder, "a")
+        handle.activate("a")
+        return handle
+
+    handle, fresh = build(), build()
+    logits(handle.model)
+    for one, other in zip(gradients(handle), gradients(fresh), strict=True):
+        assert torch.equal(one, other) and bool(one.any())
 
 
 def test_a_model_is_given_back_as_it_was(folder: Path) -> None:
@@ -202,7 +223,9 @@ def test_dtypes(quantised: Quantised) -> None:
     assert place(block)[1] == torch.bfloat16
 
 
-def test_what_can_not_be_done_is_refused(quantised: Quantised, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_not_be_done_is_refused(
+    quantised: Quantised, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UnsupportedError, match="expected a quantised base") as refused:
         quantised(None).add("qlora", "a", CONFIG)
     assert 'quantize="nf4"' in str(refused.value.hint)
@@ -216,9 +239,41 @@ def test_what_can_not_be_done_is_refused(quantised: Quantised, folder: Path, mon
     with pytest.raises(MissingExtraError, match="needs bitsandbytes") as missing:
         quantisation.check("nf4")
     assert missing.value.hint and missing.value.hint.startswith("quantize=None")
+    monkeypatch.undo()
+    with pytest.warns(
+        HubcliWarning, match="2 of 13 linear modules stay in full precision: rows that are no multiple of 64"
+    ):
+        quantised()
+    tiny = tmp_path / "tiny"
+    BertForSequenceClassification(
+        BertConfig(vocab_size=9, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
+    ).save_pretrained(tiny)
+    with pytest.raises(UnsupportedError, match=r"no linear module of .*tiny can be quantised"):
+        load_base(BaseModel(str(tiny)), "text-classification", quantize="nf4")
     for kind in ("int8", "NF4", "4"):
         with pytest.raises(HubcliError, match=f"quantize='{kind}'"):
             quantisation.check(kind)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_families(family: str, tmp_path: Path) -> None:
+    """The quantised base is the full one with the weights that `dequantised` reads; heads of words stay as they are."""
+    made: Any = tiny_nf4(family)
+    sizes = {"num_key_value_heads": 2} if family == "llama" else {}
+    config = type(made.config)(**{**made.config.to_dict(), **sizes})
+    torch.manual_seed(1)
+    full = type(made)(config).eval()
+    full.save_pretrained(tmp_path)
+    task = "text2text-generation" if family == "t5" else "text-generation"
+    model, _, _ = load_base(BaseModel(str(tmp_path)), task, quantize="nf4")
+    given = inputs_of(family)
+    assert len(four_bit(model)) >= 8 and not any("head" in path for path in four_bit(model))
+    with torch.no_grad():
+        found, bare = model(**given).logits, full(**given).logits
+        for path, module in four_bit(model).items():
+            weight = full.get_submodule(path).weight
+            weight.copy_(dequantised(module) if family != "gpt2" else dequantised(module).t())
+        assert (found - full(**given).logits).abs().max() <= 1e-5 < 1e-3 < (found - bare).abs().max()
 
 
 def test_a_model_can_be_copied(quantised: Quantised) -> None:
