@@ -135,11 +135,11 @@ def sorted_keys(tensors: Mapping[str, Tensor], table: Mapping[str, str], name: s
     sites: Tree = {}
     others: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        ending = next((end for end in endings if key.endswith(end)), None)
+        ending = next((end for end in endings if f".{key}".endswith(end)), None)
         if ending is None:
             others[key] = tensor
         else:
-            sites.setdefault(key.removesuffix(ending), {})[endings[ending]] = tensor
+            sites.setdefault(f".{key}".removesuffix(ending)[1:], {})[endings[ending]] = tensor
     return sites, others
 
 
@@ -174,7 +174,7 @@ def write(
     """
     plain = plain_name(name)
     tensors = {
-        f"{path}.{table[parameter].replace('*', plain)}": tensor
+        f"{path}.{table[parameter].replace('*', plain)}".removeprefix("."): tensor
         for path, group in sites.items()
         for parameter, tensor in group.items()
     }

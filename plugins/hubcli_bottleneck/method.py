@@ -1,5 +1,6 @@
 """Bottlenecks: delta = scaling · up(act(down(z))).
 
+down and up are matrices, or sums of Kronecker products (Compacter, `phm.py`); frozen, these are matrices too.
 z is the value itself (Houlsby; Pfeiffer in pre-norm models), the layer norm of it (Pfeiffer in post-norm models, where the
 value is what goes into that norm), or the residual that the sublayer got (parallel).
 Shapes: down (bottleneck, width), up (width, bottleneck), with biases; scaling (1,) where learned, (width,) by channel.
@@ -18,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from hubcli.errors import UnsupportedSiteError
 from hubcli.method import Leaf, Method, Site, layer_index
+from hubcli_bottleneck.phm import FILED, check_start, fresh_phm, phm_shapes, plain, shared_names, spread_shared
 from hubcli_bottleneck.places import filed_by_adapterhub, placed
 from hubcli_bottleneck.settings import BottleneckSettings, completed, read_settings
 
@@ -51,6 +53,7 @@ class Bottleneck(Method[BottleneckSettings]):
             "up_weight": "adapters.*.adapter_up.weight",
             "up_bias": "adapters.*.adapter_up.bias",
             "scaling": "adapters.*.scaling",
+            **FILED,
         }
     }
 
@@ -66,7 +69,13 @@ class Bottleneck(Method[BottleneckSettings]):
     def translated(
         self, format: str, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
     ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-        """Files from before AdapterHub's library noted its version call the two kinds of gelu otherwise."""
+        """Files from before AdapterHub's library noted its version call the two kinds of gelu otherwise.
+
+        What Compacter's layers share stands once in such a file.
+        """
+        phm = self.configure({key: value for key, value in config.items() if key != "version"}).phm
+        if phm is not None and format == "adapterhub":
+            tensors = spread_shared(tensors, phm)
         old = format == "adapterhub" and config.get("version") is None
         name = config.get("non_linearity")
         return ({**config, "non_linearity": OLD_NAMES.get(name, name)} if old and name else config), tensors
@@ -81,6 +90,10 @@ class Bottleneck(Method[BottleneckSettings]):
             return filed_by_adapterhub(structure, settings)
         return {structure.relative(site.path): site for site in self.sites(structure, settings)}
 
+    def shares(self, site: Site, settings: BottleneckSettings) -> Mapping[str, str]:
+        """Compacter's layers may have the rule, or W, in common."""
+        return {} if settings.phm is None else {name: name for name in shared_names(settings.phm)}
+
     def shapes(self, site: Site, module: nn.Module, settings: BottleneckSettings) -> dict[str, tuple[int, ...]]:
         """Two linear maps and, where it is learned, the scaling."""
         width = _width(site, module)
@@ -91,14 +104,20 @@ class Bottleneck(Method[BottleneckSettings]):
             "up_weight": (width, narrow),
             "up_bias": (width,),
         }
+        if settings.phm is not None:
+            shapes = phm_shapes(width, narrow, settings.phm, site.path)
         if isinstance(settings.scaling, str):
             shapes["scaling"] = (1,) if settings.scaling == "learned" else (width,)
         return shapes
 
     def fresh(self, site: Site, module: nn.Module, settings: BottleneckSettings) -> dict[str, Tensor]:
         """down as AdapterHub starts it, up zero, so that the delta is zero; the scaling one."""
-        made = {name: torch.zeros(shape) for name, shape in self.shapes(site, module, settings).items()}
-        if settings.init == "mam_adapter":
+        check_start(settings.phm, settings.init)
+        shapes = self.shapes(site, module, settings)
+        made = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        if settings.phm is not None:
+            made = fresh_phm(shapes, settings.phm)
+        elif settings.init == "mam_adapter":
             nn.init.kaiming_uniform_(made["down_weight"], a=math.sqrt(5))
         else:
             nn.init.normal_(made["down_weight"], std=0.02)
@@ -109,21 +128,29 @@ class Bottleneck(Method[BottleneckSettings]):
     def leaf(
         self, site: Site, module: nn.Module, settings: BottleneckSettings, tensors: dict[str, Tensor], trainable: bool
     ) -> Leaf:
-        """Its form is the activation and where z comes from; a frozen scaling is folded into up."""
+        """Its form is the activation and where z comes from; frozen, scaling and Kronecker products are folded into weights."""
         del module
         source = "parallel" if settings.parallel else "norm" if site.port == "input" else "value"
-        named = dict(tensors)
+        named = dict(tensors) if settings.phm is None or trainable else plain(tensors)
         if "scaling" not in named:
-            named["scaling"] = torch.tensor(float(settings.scaling)).to(named["up_weight"])
+            named["scaling"] = torch.tensor(float(settings.scaling)).to(next(iter(named.values())))
         if not trainable:
             scaling = named.pop("scaling")
             named["up_weight"] = named["up_weight"] * scaling.view(-1, 1)
             named["up_bias"] = named["up_bias"] * scaling
-        return Leaf(self, f"{source} {settings.activation}", named, {"dropout": settings.dropout}, trainable)
+        constants = {
+            "dropout": settings.dropout,
+            "learns_rule": float(settings.phm is None or settings.phm.learns_rule),
+        }
+        return Leaf(self, f"{source} {settings.activation}", named, constants, trainable)
 
     def delta(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
         """scaling · up(act(down(z)))."""
-        t = leaf.tensors
+        t = (
+            leaf.tensors
+            if "up_weight" in leaf.tensors
+            else plain(leaf.tensors, learns_rule=leaf.constants["learns_rule"] > 0)
+        )
         source, _, activation = leaf.form.partition(" ")
         z = x if source == "parallel" else module.forward(value) if source == "norm" else value
         inner = ACTIVATION[activation](F.linear(z.to(t["down_weight"].dtype), t["down_weight"], t["down_bias"]))

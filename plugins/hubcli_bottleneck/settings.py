@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubcli.errors import ConfigKeyError
+from hubcli_bottleneck.phm_settings import DEFAULTS as PHM_DEFAULTS
+from hubcli_bottleneck.phm_settings import PhmSettings, read_phm
 
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "swish", "silu", "tanh", "sigmoid", "leakyrelu", "mish", "relu6", "linear")
 INITS = ("bert", "mam_adapter")
@@ -28,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "leave_out": [],
     "init_weights": "bert",
     "init_weights_seed": None,
+    **PHM_DEFAULTS,
 }
 _HOULSBY = {"mh_adapter": True, "original_ln_before": False, "non_linearity": "swish"}
 _PARALLEL = {
@@ -38,6 +41,7 @@ _PARALLEL = {
     "scaling": 4.0,
 }
 _SCALED = {**_PARALLEL, "scaling": "learned"}
+_COMPACTER = {**_HOULSBY, "phm_layer": True, "reduction_factor": 32, "non_linearity": "gelu"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "seq_bn": {},
     "pfeiffer": {},
@@ -47,17 +51,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "parallel": _PARALLEL,
     "scaled_par_bn": _SCALED,
     "scaled_parallel": _SCALED,
+    "compacter": _COMPACTER,
+    "compacter++": {**_COMPACTER, "mh_adapter": False},
 }
 # Keys that belong to what is refused, and mean nothing without it.
-WITHOUT_EFFECT = {
-    *("inv_adapter_reduction_factor", "phm_dim", "phm_bias", "phm_c_init", "phm_init_range", "phm_rank", "learn_phm"),
-    *("factorized_phm_W", "factorized_phm_rule", "shared_W_phm", "shared_phm_rule", "hypercomplex_nonlinearity"),
-    "architecture",
-}
+WITHOUT_EFFECT = {"inv_adapter_reduction_factor", "architecture"}
 # The only value of a key that this method honours, and what others would mean.
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "inv_adapter": ((None, False), "invertible adapters are"),
-    "phm_layer": ((False, None), "Compacter's phm layers are"),
     "ln_before": ((False, None), "an adapter's own layer norm is"),
     "ln_after": ((False, None), "an adapter's own layer norm is"),
     "adapter_residual_before_ln": ((False, None), "an adapter's own layer norm is"),
@@ -84,6 +85,7 @@ class BottleneckSettings:
     dropout: float
     leave_out: tuple[int, ...]
     init: str
+    phm: PhmSettings | None = None
 
     def factor(self, layer: int) -> float:
         """The reduction factor of one layer.
@@ -128,7 +130,7 @@ def read_settings(config: Mapping[str, Any]) -> BottleneckSettings:
     found = problems(config)
     if found:
         raise ConfigKeyError(f"bottleneck config: {'; '.join(found)}")
-    full = completed(config)
+    full = completed({**config, "phm_layer": config.get("phm_layer") or False} if "phm_layer" in config else config)
     flags = {key: _flag(full, key) for key in ("mh_adapter", "output_adapter", "is_parallel", "original_ln_before")}
     if not flags["mh_adapter"] and not flags["output_adapter"]:
         raise ConfigKeyError("output_adapter: false, and so is mh_adapter: there is nothing to adapt")
@@ -143,6 +145,7 @@ def read_settings(config: Mapping[str, Any]) -> BottleneckSettings:
         dropout=_number("dropout", full["dropout"]),
         leave_out=_layers(full["leave_out"]),
         init=_one_of(full, "init_weights", INITS),
+        phm=read_phm(full),
     )
 
 

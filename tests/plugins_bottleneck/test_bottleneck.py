@@ -104,7 +104,7 @@ def test_taps_survive_copies_pickles_and_compile() -> None:
 
 REFUSED = [
     ({"inv_adapter": "nice"}, "inv_adapter"),
-    ({"phm_layer": True}, "phm_layer"),
+    ({"phm_layer": 1}, "phm_layer"),
     ({"ln_before": True}, "ln_before"),
     ({"ln_after": True}, "ln_after"),
     ({"adapter_residual_before_ln": True}, "adapter_residual_before_ln"),
@@ -120,7 +120,7 @@ REFUSED = [
     ({"leave_out": ["0"]}, "leave_out"),
     ({"mh_adapter": "yes"}, "mh_adapter"),
     ({"output_adapter": False}, "output_adapter"),
-    ({"variant": "compacter"}, "variant"),
+    ({"variant": "unipelt"}, "variant"),
     ({"init_weights": "houlsby"}, "init_weights"),
 ]
 
@@ -207,7 +207,7 @@ def test_the_childs_memory_is_bounded() -> None:
 
 CHANGES: list[tuple[str, Any, type[Exception], str]] = [
     ("head_config.json", {}, UnsupportedError, "head_config.json"),
-    ("config", {"phm_layer": True}, ConfigKeyError, "phm_layer"),
+    ("config", {"phm_layer": True}, WeightsError, "phm_rule"),
     ("config", {"reduction_factor": 8}, BaseMismatchError, "shape"),
     ("config", {"leave_out": [1]}, BaseMismatchError, "modules"),
     ("config", {"output_adapter": True, "mh_adapter": True, "original_ln_before": False}, WeightsError, "no tensors"),
