@@ -163,7 +163,8 @@ def width_of(site: Site, module: nn.Module) -> int:
         return module.embedding_dim
     if isinstance(module, _CONVOLUTIONS):
         return module.in_channels if into else module.out_channels
-    norm = next((part for part in module.modules() if _is_norm(part)), None)
+    # The layer's own norms first: those inside attention may be as wide as one head (Qwen3, Gemma 3).
+    norm = next((part for part in (module, *module.children(), *module.modules()) if _is_norm(part)), None)
     if norm is None:
         raise UnsupportedSiteError(f"{site.path}: the width of a {type(module).__name__}'s value can't be told")
     weight = norm.weight

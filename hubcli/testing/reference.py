@@ -14,7 +14,11 @@ from torch import Tensor, nn
 
 from hubcli.adapted import Adapted
 from hubcli.adapter import cast, place
+<<<<<<< HEAD
+from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack, fusions, leaves
+=======
 from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves
+>>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 from hubcli.errors import UnsupportedError
 from hubcli.method import ATTENTION, Leaf, Site
 from hubcli.testing.masses import attending
@@ -29,7 +33,11 @@ def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], *, rows: S
     Rows and the children of Parallel are runs of their own, of which each gives its part.
 
     Raises:
+<<<<<<< HEAD
+        UnsupportedError: a site at another port than a module's input or output.
+=======
         UnsupportedError: `Fuse`, or a site at another port than a module's input or output.
+>>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
     """
     if rows is not None:
         return torch.stack([reference(handle, one, inputs)[i] for i, one in enumerate(rows)])
@@ -50,7 +58,7 @@ def _apart(expr: Expr) -> list[Expr]:
 
 def _run(handle: Adapted, expr: Expr, inputs: dict[str, Tensor]) -> Tensor:
     found: dict[Site, dict[str, Leaf]] = {}
-    for name in leaves(expr):
+    for name in (*leaves(expr), *fusions(expr)):
         adapter = handle.engine.adapters[name]
         for site, tensors in adapter.sites.items():
             if site.port not in PORTS:
@@ -129,9 +137,32 @@ def added(
         return total
     if isinstance(expr, Split | BatchSplit):
         return _cut(expr, here, module, seen, value)
+<<<<<<< HEAD
+    if isinstance(expr, Fuse):
+        parts = [added(child, here, module, seen, value) for child in expr.children]
+        return _mix(here[expr.by], module, value, parts) if expr.by in here else value * 0
     raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
 
 
+def _mix(leaf: Leaf, module: nn.Module, value: Tensor, parts: list[Tensor]) -> Tensor:
+    """AdapterFusion by its definition: each child's share is a softmax of query · key, and values are summed by share."""
+    t, axis = leaf.tensors, 1 if leaf.form == "channels" else -1
+    query = (module.forward(value) if leaf.form == "norm" else value).movedim(axis, -1)
+    parts = [part.movedim(axis, -1) for part in parts]
+    query = query @ t["query_weight"].t() + t["query_bias"]
+    scores = [((part @ t["key_weight"].t() + t["key_bias"]) * query).sum(-1).exp() for part in parts]
+    values = [part @ t["value_weight"].t() if "value_weight" in t else part for part in parts]
+    mixed = sum(
+        ((score / sum(scores)).unsqueeze(-1) * one for score, one in zip(scores, values, strict=True)), query * 0
+    )
+    return mixed.movedim(-1, axis)
+
+
+=======
+    raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
+
+
+>>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 def _cut(
     expr: Split | BatchSplit, here: dict[str, Leaf], module: nn.Module, seen: dict[str | None, Tensor], value: Tensor
 ) -> Tensor:
