@@ -84,6 +84,10 @@ class Adapter:
 
     def forget(self) -> None:
         """Drop what was made of the tensors: they moved, or they train."""
+        for tensors in self.sites.values() if self.room.moved else ():
+            for name, tensor in tensors.items():
+                tensors[name] = self.room.moved.get(id(tensor), tensor)
+        self.room.moved = {}
         self._leaves.clear()
 
     def parameters(self) -> list[nn.Parameter]:
@@ -104,6 +108,8 @@ class Adapter:
                             fresh = tensor.detach().to(device, finer, copy=True)
                             made[id(tensor)] = self.room.keep(site.path, name, fresh, trains=True)
                         tensors[name] = made[id(tensor)]
+                    else:
+                        tensor.data = tensor.data.to(finer)
             self._own_heads()
         for parameter in self.parameters():
             parameter.requires_grad_(wanted)

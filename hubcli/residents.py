@@ -62,10 +62,18 @@ class Room(Residents):
     def __init__(self, handle: Adapted):
         super().__init__(handle)
         self.replicas: list[nn.Module] = []
+        #: Where the last move made new Parameters, as one to another kind of device does: id of the old one -> the new one.
+        self.moved: dict[int, nn.Parameter] = {}
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Room:
+        before = dict(self._parameters)
         nn.Module._apply(self, fn, recurse)  # type: ignore[no-untyped-call]
+        self.moved = {
+            id(old): new for key, old in before.items() if (new := self._parameters[key]) is not None and new is not old
+        }
         for module in (m for twin in self.replicas for m in twin.modules()):
+            own = module._parameters
+            module._parameters = {name: self.moved.get(id(p), p) for name, p in own.items()}
             module._buffers = {name: None if b is None else fn(b) for name, b in module._buffers.items()}
         return self
 

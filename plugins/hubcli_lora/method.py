@@ -149,6 +149,7 @@ class Lora(Method[LoraSettings]):
             not plain
             or x.dtype != value.dtype
             or t["A"].dtype != value.dtype
+            or x.is_meta  # which autocast doesn't know
             or torch.is_autocast_enabled(x.device.type)
         ):
             return value + self.delta(leaf, module, x, value)
