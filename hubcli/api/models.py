@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hubcli.api.expansion import expanded
 from hubcli.api.workspace import Workspace
-from hubcli.composition import Expr, parse
-from hubcli.compositions import COMPOSITION
+from hubcli.composition import Expr, fusions, parse
+from hubcli.compositions import COMPOSITION, FUSION, renamed
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
 from hubcli.manifest import BaseModel, Head, Installed
 from hubcli.progress import for_terminal
@@ -90,6 +90,7 @@ def load_adapter(
         _check_model(model)
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
     expr, found = expanded(_expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
+    found |= {ref: _found(workspace, ref) for ref in fusions(expr) if ref not in found}
     names = tuple(found)
     if name is not None and not isinstance(expr, str):
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
@@ -107,7 +108,7 @@ def load_adapter(
     try:
         with _all_or_nothing(adapted):
             called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
-            adapted.activate(_renamed(expr, called))
+            adapted.activate(renamed(expr, lambda ref: called[ref]))
     finally:
         adapted.locate = _locate(workspace)
     return adapted
@@ -139,14 +140,6 @@ def _expression(given: str | Expr) -> Expr:
             raise
         return parse(given)
     return given
-
-
-def _renamed(expr: Expr, names: dict[str, str]) -> Expr:
-    """The expression with each ref replaced by the name its adapter is loaded under."""
-    if expr is None or isinstance(expr, str):
-        return names[expr] if expr is not None else None
-    children = tuple(_renamed(child, names) for child in expr.children)
-    return type(expr)(*children, **{key: getattr(expr, key) for key in expr.options})
 
 
 def _found(workspace: Workspace, ref: str) -> Installed:
@@ -228,6 +221,8 @@ def _common_base(found: dict[str, Installed]) -> BaseModel:
     bases: dict[str, tuple[str, BaseModel]] = {}
     for ref, item in found.items():
         base = item.record.release.base
+        if item.record.kind == FUSION:
+            continue
         if base is None:
             raise BaseNotFoundError(f"{ref} does not say which base it was made for", hint="pass your own model")
         bases.setdefault(base.id, (ref, base))

@@ -3,45 +3,96 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from hubcli import safetensors_header
-from hubcli.errors import NotFoundError, SafetensorsError
+from hubcli import safetensors_header, strict_json
+from hubcli.errors import HubcliError, MethodNotFoundError, NotFoundError, SafetensorsError
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, base_of, head_of, method_of, parse
-from hubcli.manifest import FileSpec, Installed, Record, Release
+from hubcli.manifest import BaseModel, FileSpec, Head, Installed, Json, Record, Release
 from hubcli.refs import Ref
 from hubcli.store.files import digest
 from hubcli.store.record import V as RECORD_V
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, MANIFEST, FUSION = "adapter_model.safetensors", "manifest.json", "adapter_fusion_config.json"
 _ROLES = {".safetensors": "weights", ".json": "config", ".md": "card"}
 
 
 def open_folder(ref: Ref) -> Installed:
-    """The adapter in a folder as if it were installed there: its files as they are now, with their hashes.
+    """The adapter or fusion in a folder as if it were installed there: its files as they are now, with their hashes.
 
     Raises:
-        NotFoundError: no such folder, or no adapter_config.json in it.
+        NotFoundError: no such folder, or neither peft's, AdapterHub's nor hubcli's own files in it.
         MethodNotFoundError: no plugin claims its config.
         EntryError: E_JSON_*; StoreTamperedError: a file is a link or no regular file.
     """
     folder = ref.folder.absolute()
     if not folder.is_dir():
         raise NotFoundError(f"no folder {folder}")
-    if not (folder / CONFIG).is_file():
-        raise NotFoundError(f"{folder} has no {CONFIG}", hint="expected an adapter's folder in peft's format")
-    with (folder / CONFIG).open("rb") as file:
-        config = parse(file.read(MAX_BYTES + 1), str(folder))
+    kind, facts = _facts(folder)
     release = Release(
         version="0",
         license="unknown",
-        task=TASKS.get(str(config.get("task_type"))),
         published="1970-01-01T00:00:00Z",
-        method=method_of(config, str(folder)),
-        base=base_of(config, str(folder)),
         files=tuple(_spec(path) for path in sorted(folder.iterdir()) if path.suffix in _ROLES and path.is_file()),
-        head=head_of(config),
+        **facts,
     )
-    return Installed(Record(RECORD_V, folder.name, "0", str(ref), "folder", "adapter", "", release), str(folder))
+    return Installed(Record(RECORD_V, folder.name, "0", str(ref), "folder", kind, "", release), str(folder))
+
+
+def _facts(folder: Path) -> tuple[str, dict[str, Any]]:
+    """(kind of entry, what the folder's config says of a release)."""
+    own = _own(folder)
+    if own is not None:
+        base = own.get("base")
+        return own.get("kind") or "adapter", {
+            "method": own.get("method"),
+            "base": BaseModel.from_json(base) if isinstance(base, dict) and base.get("id") else None,
+            "head": Head(tuple(own.get("labels") or ()), tuple(own["heads"])) if own.get("heads") else None,
+        }
+    if (folder / FUSION).is_file():
+        return "fusion", {"method": None}
+    if not (folder / CONFIG).is_file():
+        raise NotFoundError(
+            f"{folder} has no {CONFIG}", hint="expected an adapter's folder in peft's, AdapterHub's or hubcli's format"
+        )
+    with (folder / CONFIG).open("rb") as file:
+        config = parse(file.read(MAX_BYTES + 1), str(folder))
+    inner = config.get("config")
+    if "peft_type" not in config and isinstance(inner, dict):
+        return "adapter", _adapterhubs(config, inner, str(folder))
+    where = str(folder)
+    return "adapter", {
+        "method": method_of(config, where),
+        "base": base_of(config, where),
+        "head": head_of(config),
+        "task": TASKS.get(str(config.get("task_type"))),
+    }
+
+
+def _adapterhubs(envelope: Json, config: Json, where: str) -> dict[str, Any]:
+    from hubcli.plugins import plugins
+
+    kind = config.get("architecture") or ""
+    info = plugins().method_claiming("adapterhub", kind, config)
+    if info is None:
+        raise MethodNotFoundError(
+            f"{where}: no plugin provides AdapterHub's architecture {kind!r:.60}",
+            hint="a method is a plugin: install the package that brings it",
+        )
+    name = envelope.get("model_name")
+    return {"method": info.name, "base": BaseModel(name) if isinstance(name, str) and name else None}
+
+
+def _own(folder: Path) -> Json | None:
+    """hubcli's own manifest; None for another program's file of that name."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        document = strict_json.read(file, limit=MAX_BYTES)
+    except HubcliError:
+        return None
+    return document if isinstance(document, dict) and document.get("format") == "hubcli" else None
 
 
 def classes(folder: Path, modules: tuple[str, ...]) -> int:
