@@ -1,4 +1,4 @@
-"""qlora passes the suite that any plugin can run, on 4-bit models in float32; lora does so there too."""
+"""qlora passes the suite that any plugin can run, on 4-bit models in float32; so do other methods there."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ TestQlora = conformance(
     tolerance=2e-4,  # float32, of logits up to some tens
 )
 TestQloraOnGpt2 = conformance("qlora", [{"r": 2}], families=["gpt2"], model_of=tiny_nf4, tolerance=2e-4)
+TestLoraIn4Bit = conformance(
+    "lora", [{"r": 2, "use_rslora": True}], families=["bert"], model_of=tiny_nf4, tolerance=2e-4
+)
+TestBottleneckIn4Bit = conformance(
+    "bottleneck", [{"reduction_factor": 4}], families=["bert"], model_of=tiny_nf4, tolerance=2e-4
+)
+TestBitFitIn4Bit = conformance("bitfit", [{}], families=["bert"], model_of=tiny_nf4, tolerance=2e-4)

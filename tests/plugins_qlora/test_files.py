@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from hubcli.adapted import adapt
+from hubcli.composition import Average, Expr, Stack
 from hubcli.errors import AdapterError
 from hubcli.manifest import BaseModel, Installed, Record, Release
 from hubcli.plugins import plugins
@@ -44,6 +46,27 @@ def test_a_release_of_qlora(stated: str | None, quantize: str | None, quantised:
     expected = {("nf4", None): "this one is in full precision", (None, "nf4"): "no quantised base that it names"}
     wanted = expected.get((stated, quantize))
     assert [wanted in note for note in said] == ([True] if wanted else []), said
+
+
+def test_a_qlora_and_a_lora_compose(quantised: Quantised, peft_folder: Path) -> None:
+    """The same tensors under both methods: any mix of the two is what the one alone would be."""
+    handle = quantised()
+    handle.load(peft_folder, "a")
+    handle.locate = lambda ref: release(peft_folder, "qlora", {"method": "nf4"})
+    handle.load("acme/mood", "b", allow_base_mismatch=True)
+    assert [handle.adapters[name].method for name in "ab"] == ["lora", "qlora"]
+
+    def under(expr: Expr = None, rows: list[Expr] | None = None) -> Tensor:
+        with handle.using(expr, rows):
+            return logits(handle.model)
+
+    alone, twice = under("a"), under(Average("a", "a", weights=[0.5, 1.0]))
+    assert (under(Average("a", "b")) - alone).abs().max() <= 1e-5
+    assert (under(Average("b", "a", weights=[0.5, 1.0])) - twice).abs().max() <= 2e-5
+    assert (under(Stack("a", "b")) - under(Stack("a", "a"))).abs().max() <= 2e-5
+    mixed = under(rows=["b", None, "a"])
+    assert (mixed - torch.stack([alone[0], under()[1], alone[2]])).abs().max() <= 1e-5
+    assert (alone - under()).abs().max() > 1e-2
 
 
 def test_a_release_of_another_method_is_still_refused(quantised: Quantised, peft_folder: Path) -> None:

@@ -64,6 +64,7 @@ def test_heads_and_what_the_kernels_misread_stay_in_full_precision(quantised: Qu
     assert not four_bit(quantised(keep=["query"]).model).keys() & {"bert.encoder.layer.0.attention.self.query"}
 
 
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="other kernels read all rows right")
 @pytest.mark.parametrize("columns", [64, 96])
 def test_the_kernels_misread_rows_that_are_no_whole_blocks(columns: int) -> None:
     """Why such modules are left alone: if this fails for 96, they need not be any more."""
