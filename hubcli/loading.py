@@ -306,14 +306,14 @@ def _save_for_adapterhub(made: Adapter, folder: Path, handle: Adapted, table: Ma
     filed = made.method.filed(structure, made.settings, adapterhub.FORMAT)
     if filed is None:
         raise UnsupportedError(f"method '{made.method.name}' can't be written as '{adapterhub.FORMAT}'")
+    base = adapterhub.base_fields(structure, made.base)
+    own = {key: value for key, value in made.config.items() if key != "modules_to_save"}
+    sites = {path: dict(made.sites[site]) for path, site in filed.items()}
     whole: dict[str, Any] = {}  # what sites share stands there once, for the adapter as a whole
     for path, site in filed.items():
         whole |= {parameter: sites[path].pop(parameter) for parameter in made.method.shares(site, made.settings)}
     if whole:
         sites[""] = whole
-    base = adapterhub.base_fields(structure, made.base)
-    own = {key: value for key, value in made.config.items() if key != "modules_to_save"}
-    sites = {path: dict(made.sites[site]) for path, site in filed.items()}
     adapterhub.write(folder, made.filed_as or made.name, own, base, sites, table, _added(made))
 
 
