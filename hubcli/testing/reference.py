@@ -14,11 +14,7 @@ from torch import Tensor, nn
 
 from hubcli.adapted import Adapted
 from hubcli.adapter import cast, place
-<<<<<<< HEAD
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack, fusions, leaves
-=======
-from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 from hubcli.errors import UnsupportedError
 from hubcli.method import ATTENTION, Leaf, Site
 from hubcli.testing.masses import attending
@@ -33,11 +29,7 @@ def reference(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], *, rows: S
     Rows and the children of Parallel are runs of their own, of which each gives its part.
 
     Raises:
-<<<<<<< HEAD
         UnsupportedError: a site at another port than a module's input or output.
-=======
-        UnsupportedError: `Fuse`, or a site at another port than a module's input or output.
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
     """
     if rows is not None:
         return torch.stack([reference(handle, one, inputs)[i] for i, one in enumerate(rows)])
@@ -137,7 +129,6 @@ def added(
         return total
     if isinstance(expr, Split | BatchSplit):
         return _cut(expr, here, module, seen, value)
-<<<<<<< HEAD
     if isinstance(expr, Fuse):
         parts = [added(child, here, module, seen, value) for child in expr.children]
         return _mix(here[expr.by], module, value, parts) if expr.by in here else value * 0
@@ -158,11 +149,6 @@ def _mix(leaf: Leaf, module: nn.Module, value: Tensor, parts: list[Tensor]) -> T
     return mixed.movedim(-1, axis)
 
 
-=======
-    raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
-
-
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 def _cut(
     expr: Split | BatchSplit, here: dict[str, Leaf], module: nn.Module, seen: dict[str | None, Tensor], value: Tensor
 ) -> Tensor:

@@ -7,25 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-<<<<<<< HEAD
-from torch import Tensor
 
 from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
 from hubcli.errors import HubcliError
 from hubcli.plugins import plugins
 from hubcli.testing import TINY, apart, inputs_of, output, reference, tiny
-from hubcli.testing.reference import PORTS
-
-from .matrix_attention import by_hand
-=======
-
-from hubcli.adapted import Adapted, adapt
-from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack
-from hubcli.errors import HubcliError
-from hubcli.plugins import plugins
-from hubcli.testing import TINY, apart, inputs_of, output, reference, tiny
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 
 LIMIT = 1e-10  # float64
 NO_BIAS = ("llama", "qwen3", "gemma3", "mistral", "t5")
@@ -41,7 +28,6 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-<<<<<<< HEAD
     "lora": Kind("lora", lambda _: {"r": 2, "lora_alpha": 3, "target_modules": "all-linear"}, "At every linear module"),
     "lora, DoRA": Kind("lora", lambda _: {"r": 2, "target_modules": "all-linear", "use_dora": True}, "At every linear module"),
     "bottleneck, Houlsby": Kind(
@@ -50,28 +36,13 @@ KINDS: dict[str, Kind] = {
     "bottleneck, Pfeiffer": Kind("bottleneck", lambda _: {"reduction_factor": 4}, "After the feed-forward network"),
     "bottleneck, parallel": Kind(
         "bottleneck", lambda _: {"variant": "parallel", "reduction_factor": 4}, "Beside the feed-forward network"
-=======
-    "lora": Kind("lora", lambda _: {"r": 2, "lora_alpha": 3, "target_modules": "all-linear"}, "every linear module"),
-    "lora, DoRA": Kind("lora", lambda _: {"r": 2, "target_modules": "all-linear", "use_dora": True}, "every linear module"),
-    "bottleneck, Houlsby": Kind(
-        "bottleneck", lambda _: {"variant": "houlsby", "reduction_factor": 4}, "after attention and the feed-forward network"
-    ),
-    "bottleneck, Pfeiffer": Kind("bottleneck", lambda _: {"reduction_factor": 4}, "after the feed-forward network"),
-    "bottleneck, parallel": Kind(
-        "bottleneck", lambda _: {"variant": "parallel", "reduction_factor": 4}, "beside the feed-forward network"
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
     ),
     "bitfit": Kind(
         "bitfit",
         lambda family: {"add_biases": True} if family in NO_BIAS else {},
-<<<<<<< HEAD
         f"At every bias; with `add_biases` on {', '.join(NO_BIAS)}, which have none",
     ),
     "prefix": Kind("prefix", lambda _: {"prefix_length": 3, "flat": True}, "At the keys and values of every self-attention"),
-=======
-        f"every bias; with `add_biases` on {', '.join(NO_BIAS)}, which have none",
-    ),
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 }  # fmt: skip
 
 
@@ -85,18 +56,11 @@ class Composed(NamedTuple):
 COMPOSITIONS: dict[str, Composed] = {
     "alone": Composed(lambda n: "a"),
     "Stack": Composed(lambda n: Stack("a", "b")),
-<<<<<<< HEAD
     "Average": Composed(lambda n: Average("a", "b", weights=[0.7, 0.4])),
     "Split": Composed(lambda n: Split("a", "b", sizes=[2, n - 2])),
     "BatchSplit": Composed(lambda n: BatchSplit("a", None, "b", sizes=[1, 1, 1])),
     "Parallel": Composed(lambda n: Parallel("a", None, "b")),
     "Fuse": Composed(lambda n: Fuse("a", "b", by="mix")),
-=======
-    "Average": Composed(lambda n: Average("a", "b", weights=[0.7, -0.4])),
-    "Split": Composed(lambda n: Split("a", "b", sizes=[2, n - 2])),
-    "BatchSplit": Composed(lambda n: BatchSplit("a", None, "b", sizes=[1, 1, 1])),
-    "Parallel": Composed(lambda n: Parallel("a", None, "b")),
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
     "rows": Composed(lambda n: None, ("b", None, Stack("a", "b"))),
 }
 
@@ -138,21 +102,14 @@ def cells(kind: str, family: str) -> Iterator[tuple[str, Cell]]:
             for seed, adapter in enumerate("ab"):
                 if adapter not in handle.adapters:
                     with_random(handle, adapter, chosen.method, chosen.config(family), seed + 1)
-<<<<<<< HEAD
             if isinstance(expr, Fuse):
                 with_random(handle, "mix", "fusion", {"of": ["a", "b"]}, 3)
-=======
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
             with handle.using(expr, composed.rows):
                 found = output(handle.model, inputs)
         except HubcliError as error:
             yield name, Cell(error.id, error.message)
             continue
-<<<<<<< HEAD
-        expected = slow(handle, expr, inputs, composed.rows)
-=======
         expected = reference(handle, expr, inputs, rows=composed.rows)
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
         away = apart(found, expected)
         assert away <= LIMIT, f"{kind}, {name}, {family}: {away} from the reference"
         assert apart(found, bare if len(found) == ROWS else torch.cat([bare] * 3)) > 1e-6, (
@@ -161,21 +118,6 @@ def cells(kind: str, family: str) -> Iterator[tuple[str, Cell]]:
         yield name, Cell()
 
 
-<<<<<<< HEAD
-def slow(handle: Adapted, expr: Expr, inputs: dict[str, Tensor], rows: Sequence[Expr] | None) -> Tensor:
-    """The reference; at the attention port one of its own, in which rows and the children of Parallel are separate runs."""
-    if all(site.port in PORTS for site in handle.engine.adapters["a"].sites):
-        return reference(handle, expr, inputs, rows=rows)
-    if rows is not None:
-        return torch.stack([slow(handle, one, inputs, None)[i] for i, one in enumerate(rows)])
-    if isinstance(expr, Parallel):
-        return torch.cat([slow(handle, one, inputs, None) for one in expr.children])
-    with by_hand(handle, expr):
-        return output(handle.model, inputs)
-
-
-=======
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 def run(families: Sequence[str] = tuple(TINY)) -> dict[tuple[str, str, str], Cell]:
     """Every cell by (kind, family, composition)."""
     return {(kind, family, name): cell for kind in kinds() for family in families for name, cell in cells(kind, family)}

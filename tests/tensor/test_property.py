@@ -10,11 +10,7 @@ import pytest
 from torch import Tensor
 
 from hubcli.adapted import Adapted, adapt
-<<<<<<< HEAD
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
-=======
-from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 from hubcli.testing import TINY, apart, inputs_of, output, reference, tiny
 
 from .matrix import LIMIT, NO_BIAS, POSITIONS, with_random
@@ -27,19 +23,11 @@ NO_SPLIT = ("t5", "bart", "whisper", "clip")  # several sequences
 # name: (method, config); configs of one method differ in what a merge depends on
 ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {"r": 2, "lora_alpha": 3, "target_modules": "all-linear"}),
-<<<<<<< HEAD
     "wide-lora": ("lora", {"r": 3, "target_modules": "all-linear", "lora_bias": True}),
     "dora": ("lora", {"r": 2, "use_dora": True, "target_modules": "all-linear"}),
     "houlsby": ("bottleneck", {"variant": "houlsby", "reduction_factor": 4}),
     "pfeiffer": ("bottleneck", {"reduction_factor": 8}),
     "other-pfeiffer": ("bottleneck", {"reduction_factor": 4, "scaling": "channel"}),
-=======
-    "wide lora": ("lora", {"r": 3, "target_modules": "all-linear", "lora_bias": True}),
-    "dora": ("lora", {"r": 2, "use_dora": True, "target_modules": "all-linear"}),
-    "houlsby": ("bottleneck", {"variant": "houlsby", "reduction_factor": 4}),
-    "pfeiffer": ("bottleneck", {"reduction_factor": 8}),
-    "other pfeiffer": ("bottleneck", {"reduction_factor": 4, "scaling": "channel"}),
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
     "parallel": ("bottleneck", {"variant": "parallel", "reduction_factor": 4}),
     "bitfit": ("bitfit", {}),
 }
@@ -60,11 +48,7 @@ class Grower:
         """`rows` 0: nothing that cuts the batch; `positions` 0: nothing that cuts the sequence."""
         if depth == 0 or self.chance.random() < 0.2:
             return self.chance.choice([*self.names, None])
-<<<<<<< HEAD
         kinds = [Stack, Stack, Average, Fuse] + [BatchSplit] * (rows > 0) + [Split] * (positions > 0)
-=======
-        kinds = [Stack, Average] + [BatchSplit] * (rows > 0) + [Split] * (positions > 0)
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
         block, count = self.chance.choice(kinds), self.chance.randint(1, 3)
         if block is BatchSplit:
             cut = self.sizes(rows, count)
@@ -75,11 +59,8 @@ class Grower:
         children = [self.tree(rows, positions, depth - 1) for _ in range(count)]
         if block is Stack:
             return Stack(*children)
-<<<<<<< HEAD
         if block is Fuse:
             return Fuse(*children, by="mix")
-=======
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
         weights = [round(self.chance.uniform(-1, 1), 2) for _ in children]
         return Average(*children, weights=self.chance.choice([None, weights]))
 
@@ -105,18 +86,11 @@ def of_family(method: str, family: str) -> dict[str, Any]:
 
 
 def laden(family: str) -> Adapted:
-<<<<<<< HEAD
     """A handle with every adapter, and a fusion of them all."""
     handle = adapt(tiny(family))
     for seed, (name, (method, config)) in enumerate(ADAPTERS.items()):
         with_random(handle, name, method, {**config, **of_family(method, family)}, seed, std=0.1)
     with_random(handle, "mix", "fusion", {"of": list(ADAPTERS)}, 99, std=0.1)
-=======
-    """A handle with every adapter that the family takes."""
-    handle = adapt(tiny(family))
-    for seed, (name, (method, config)) in enumerate(ADAPTERS.items()):
-        with_random(handle, name, method, {**config, **of_family(method, family)}, seed, std=0.1)
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
     return handle
 
 
@@ -145,18 +119,10 @@ def under(handle: Adapted, expr: Expr, rows: list[Expr] | None, inputs: dict[str
 
 @pytest.mark.parametrize("family", FAST)
 def test_random_trees_are_the_reference(family: str) -> None:
-<<<<<<< HEAD
     hold(family, 16)
-=======
-    hold(family, 40)
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TINY)
 def test_many_random_trees_are_the_reference(family: str) -> None:
-<<<<<<< HEAD
     hold(family, 120)
-=======
-    hold(family, 250)
->>>>>>> 8a8f881a9d052fabc08a0b499cf51c53e761938c
