@@ -19,7 +19,7 @@ from hubcli.entrance import Entrance
 from hubcli.families import Structure
 from hubcli.method import ATTENTION, Leaf, Site
 from hubcli.plan import Program, Route, plan, plan_rows
-from hubcli.positions import shift_of
+from hubcli.positions import decoder_positions, shift_of
 from hubcli.prefixes import plan_prefix_rows, plan_prefixes
 from hubcli.quantised import check_trainable, keep_readable, undo
 from hubcli.residents import CHILD, Residents
@@ -76,7 +76,7 @@ class Engine:
             self._close(before)
             raise
         if hooked:
-            self.entrance.attach(self.model)
+            self.entrance.attach(self.model, decoder_positions(self.structure))
             forget_compiled()
         self.adapters[adapter.name] = adapter
         self.house(adapter)

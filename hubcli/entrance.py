@@ -17,21 +17,23 @@ Make = Callable[[Expr, Sequence[Expr] | None], Program]
 
 
 class Entrance:
-    """Two hooks on the model as a whole; while this thread generates they leave the batch as `generate` made it."""
+    """Hooks on the model as a whole; while this thread generates they leave the batch as `generate` made it."""
 
     def __init__(self, routing: Routing):
         self.routing = routing
         self.running: list[int] = []
         self._undo: list[Callable[[], None]] = []
 
-    def attach(self, model: nn.Module) -> None:
-        """Put the hooks on, once."""
+    def attach(self, model: nn.Module, positions: nn.Module | None) -> None:
+        """Put the hooks on, once; `positions` embeds a decoder's positions where the decoder makes them itself."""
         if self._undo:
             return
         self._undo = [
             model.register_forward_pre_hook(self.enter, with_kwargs=True).remove,
             model.register_forward_hook(self.leave, always_call=True).remove,
         ]
+        if positions is not None:
+            self._undo.append(positions.register_forward_hook(self.place, with_kwargs=True).remove)
 
     def detach(self) -> None:
         """Take them off."""
@@ -69,6 +71,11 @@ class Entrance:
         elif program.shift is None:
             return None
         return (args, kwargs) if program.shift is None else program.shift(args, kwargs)
+
+    def place(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> Any:
+        """Move a decoder's positions where an adapter does."""
+        shift = self.routing.program(module.training).shift
+        return None if shift is None else shift.within(module, args, kwargs, out)
 
     def leave(self, module: nn.Module, args: Any, out: Any) -> None:
         """The forward ended, well or not."""
@@ -136,7 +143,7 @@ def widened(given: tuple[tuple[Any, ...], dict[str, Any]], copies: int) -> tuple
     """Inputs with every tensor whose first axis is the batch repeated, child-major."""
     args, kwargs = given
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.dim() > 0]
-    rows = max((tensor.shape[0] for tensor in tensors), default=0)
+    rows = max([0, *[tensor.shape[0] for tensor in tensors]])  # a generator would break the graph of a compiled model
 
     def wide(value: Any) -> Any:
         fits = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == rows

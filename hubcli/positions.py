@@ -21,15 +21,21 @@ from hubcli.families import Structure
 
 @dataclass(slots=True, eq=False)
 class Shift:
-    """Adds a program's shifts to `position_ids` on the way into the model. `padded` makes positions as RoBERTa does."""
+    """Adds a program's shifts to `position_ids` on the way into the model. `padded` makes positions as RoBERTa does.
+
+    `inside` is the module that gets the positions of an encoder-decoder's decoder, which makes them itself.
+    """
 
     expr: Expr
     rows: tuple[Expr, ...] | None
     shifts: Mapping[str, int]
     padded: nn.Module | None
+    inside: nn.Module | None = None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The inputs with shifted positions."""
+        if self.inside is not None:
+            return args, kwargs
         if len(args) > 1:
             raise UnsupportedError("positions move under this adapter: give all inputs but the first by their names")
         given = args[0] if args else kwargs.get("input_ids")
@@ -38,13 +44,25 @@ class Shift:
             raise UnsupportedError(
                 "positions move under this adapter: expected input_ids or inputs_embeds, found neither"
             )
-        count = given.shape[0]
-        if self.rows is None:
-            amounts = of_rows(self.expr, self.shifts, count)
-        else:
-            amounts = [of_rows(expr, self.shifts, 1)[0] for expr in self.rows]
-        moved = torch.tensor(amounts, device=given.device).unsqueeze(1)
+        moved = torch.tensor(self._amounts(given.shape[0]), device=given.device).unsqueeze(1)
         return args, {**kwargs, "position_ids": self._positions(given, kwargs, moved)}
+
+    def within(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
+        """What `inside` puts out for moved positions; it gets the ids or their shape first and `position_ids` by name."""
+        amounts = self._amounts(args[0].shape[0] if isinstance(args[0], Tensor) else args[0][0])
+        ids = kwargs["position_ids"]
+        made = {n: module.forward(*args, **{**kwargs, "position_ids": ids + n}) for n in dict.fromkeys(amounts) if n}
+        made[0] = out
+        if len(set(amounts)) == 1:
+            return made[amounts[0]]  # type: ignore[no-any-return]
+        each = [made[n].reshape(-1, *out.shape[-2:]) for n in amounts]
+        return torch.stack([rows[i if len(rows) == len(each) else 0] for i, rows in enumerate(each)])
+
+    def _amounts(self, count: int) -> list[int]:
+        """By how much each of `count` rows moves."""
+        if self.rows is None:
+            return of_rows(self.expr, self.shifts, count)
+        return [of_rows(expr, self.shifts, 1)[0] for expr in self.rows]
 
     def _positions(self, given: Tensor, kwargs: Mapping[str, Any], moved: Tensor) -> Tensor:
         ids = kwargs.get("position_ids")
@@ -69,10 +87,23 @@ def shift_of(expr: Expr, rows: Sequence[Expr] | None, shifts: Mapping[str, int],
         return None
     for one in (expr,) if rows is None else rows:
         _agreed(one, shifts)
-    if "position_ids" not in inspect.signature(type(structure.model).forward).parameters:
+    inside = decoder_positions(structure)
+    if inside is None and not _takes_positions(structure.model):
         raise UnsupportedError(f"the adapter moves positions, which a {structure.base_class} doesn't take as an input")
     padded = next((m for m in structure.modules.values() if hasattr(m, "create_position_ids_from_input_ids")), None)
-    return Shift(expr, None if rows is None else tuple(rows), shifts, padded)
+    return Shift(expr, None if rows is None else tuple(rows), shifts, padded, inside)
+
+
+def decoder_positions(structure: Structure) -> nn.Module | None:
+    """The module that embeds the positions of an encoder-decoder's decoder, where the decoder hands it their ids."""
+    if not getattr(getattr(structure.model, "config", None), "is_encoder_decoder", False):
+        return None
+    found = (module for path, module in structure.modules.items() if f".{path}".endswith(".decoder.embed_positions"))
+    return next((module for module in found if _takes_positions(module)), None)
+
+
+def _takes_positions(module: nn.Module) -> bool:
+    return "position_ids" in inspect.signature(type(module).forward).parameters
 
 
 def of_rows(expr: Expr, shifts: Mapping[str, int], count: int) -> list[int]:

@@ -55,13 +55,26 @@ def from_adapterhub(structure: Structure, settings: PrefixSettings, tensors: Tre
 
 
 def from_peft(structure: Structure, settings: PrefixSettings, tensors: Tree) -> dict[Site, dict[str, Tensor]]:
-    """peft's `prompt_embeddings` by site."""
+    """peft's `prompt_embeddings` by site.
+
+    In encoder-decoders peft 0.21 takes every other layer's share, from the first again at the end (`get_prompt` splits what it
+    has for self- and cross-attention by fours): decoder layer i gets share 2i modulo the number of layers.
+    """
     whole = tensors.get("", {}).get("prompt_embeddings")
     if whole is None or len(tensors) != 1 or whole.dim() != 2 or whole.shape[0] != settings.length:
         found = "none" if whole is None else str(tuple(whole.shape))
         raise WeightsError(f"prompt_embeddings: expected shape ({settings.length}, …), found {found}")
     sites = _sites(structure, settings, "self")
-    return dict(zip(sites, _flat(structure, sites, whole), strict=True))
+    shares = _flat(structure, sites, whole)
+    both = bool(getattr(getattr(structure.model, "config", None), "is_encoder_decoder", False))
+    if both == (settings.encoder or settings.cross):
+        kind = "an encoder-decoder" if both else "no encoder-decoder"
+        raise BaseMismatchError(
+            f"num_transformer_submodules: expected {2 if both else 1}, found {1 if both else 2}: the model is {kind}"
+        )
+    if both:
+        shares = [dict(shares[2 * i % len(shares)]) for i in range(len(shares))]
+    return dict(zip(sites, shares, strict=True))
 
 
 def to_peft(

@@ -38,7 +38,7 @@ PEFT_WITHOUT_EFFECT = (
     ),
     *("encoder_hidden_size", "prefix_projection", "init_weights", "modules_to_save"),
 )
-TASKS = (None, "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM", "FEATURE_EXTRACTION")
+TASKS = (None, "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 Problem = tuple[str, str]
 
 
@@ -106,13 +106,15 @@ def from_peft(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigKeyError: a key that can't be honoured, by name.
     """
     for key, value in config.items():
-        if key == "num_transformer_submodules" and value not in (1, None):
-            raise ConfigKeyError(f"{key}: {value!r:.60}: peft's prefixes for encoder-decoders are not supported")
+        if key == "num_transformer_submodules" and value not in (1, 2, None):
+            raise ConfigKeyError(f"{key}: {value!r:.60}: expected 1, or 2 for an encoder-decoder")
         if key not in (*PEFT, *PEFT_WITHOUT_EFFECT, "num_transformer_submodules"):
             raise ConfigKeyError(f"{key}: {value!r:.60} is not supported in peft's prefix config")
     if config.get("task_type") not in TASKS:
         raise ConfigKeyError(f"task_type: {config.get('task_type')!r:.60} is not supported for peft's prefixes")
     own = {"prefix_length": _count(config, "num_virtual_tokens"), "flat": True, "position_shift": True}
+    if config.get("num_transformer_submodules") == 2:  # what peft 0.21 does of it: the decoder's self-attention alone
+        own |= {"encoder_prefix": False, "cross_prefix": False}
     kept = {key: config[key] for key in ("task_type", "modules_to_save") if config.get(key)}
     return {**own, **kept}
 

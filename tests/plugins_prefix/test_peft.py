@@ -12,7 +12,7 @@ from peft import PeftModel, PrefixTuningConfig, get_peft_model
 
 from hubcli.adapted import adapt
 from hubcli.composition import Average, Split, Stack
-from hubcli.errors import UnsupportedError
+from hubcli.errors import BaseMismatchError, UnsupportedError
 from hubcli.testing import apart, inputs_of, output, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -140,3 +140,59 @@ def test_positions_that_skip_padding(family: str, tmp_path: Path) -> None:
         handle = adapt(model)
         handle.activate(handle.load(tmp_path / "a"))
         assert apart(model(**inputs).logits, expected) <= 1e-5
+
+
+def bart(layers: int) -> Any:
+    torch.manual_seed(0)
+    config = tf.BartConfig(
+        d_model=16, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=40, vocab_size=60, init_std=0.3, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=None,
+    )  # fmt: skip
+    return tf.BartForConditionalGeneration(config).eval()
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_an_encoder_decoder_gets_what_peft_gives_it(layers: int, tmp_path: Path) -> None:
+    config = PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
+    theirs = get_peft_model(bart(layers), config).eval()
+    with torch.no_grad():
+        theirs.prompt_encoder["default"].embedding.weight.normal_()
+    theirs.save_pretrained(tmp_path / "a")
+    model, inputs = bart(layers), inputs_of("bart")
+    handle = adapt(model)
+    bare = output(model, inputs)
+    name = handle.load(tmp_path / "a")
+    handle.activate(name)
+    with torch.no_grad():
+        expected = theirs(**inputs).logits
+    assert apart(output(model, inputs), expected) <= 1e-5 < 1e-2 < apart(bare, expected)
+    given = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+    options: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
+    found = handle.generate(**given, **options)
+    assert torch.equal(found, theirs.generate(**given, **options))
+    assert torch.equal(found, handle.generate(**given, **options, use_cache=False))
+    with handle.using(rows=[None, name, None]):
+        mixed = output(model, inputs)
+    assert apart(mixed, torch.stack([bare[0], expected[1], bare[2]])) <= 1e-5
+    with pytest.raises(UnsupportedError, match="self-attention"):
+        handle.save(name, tmp_path / "b", format="peft")
+
+
+def test_a_decoders_prefix_is_refused_by_an_encoder_decoder_and_the_other_way_round(tmp_path: Path) -> None:
+    pair = get_peft_model(bart(2), PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3))
+    pair.save_pretrained(tmp_path / "pair")
+    one = saved_by_peft("gpt2", tmp_path / "one")
+    for model, folder in ((tiny("gpt2"), tmp_path / "pair"), (bart(2), one)):
+        with pytest.raises(BaseMismatchError, match="num_transformer_submodules"):
+            adapt(model).load(folder)
+
+
+def test_t5_has_no_positions_to_move(tmp_path: Path) -> None:
+    theirs = get_peft_model(
+        tiny("t5", torch.float32), PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
+    )
+    theirs.save_pretrained(tmp_path / "a")
+    handle = adapt(tiny("t5"))
+    with pytest.raises(UnsupportedError, match="T5ForConditionalGeneration doesn't take"):
+        handle.activate(handle.load(tmp_path / "a"))
