@@ -146,3 +146,25 @@ def test_the_command_line_survives_every_broken_plugin(tmp_path: Path, arguments
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_claim_by_more_keys_comes_first(site: Path) -> None:
+    claiming = GOOD.replace('load="json:JSONDecoder"', 'load="json:JSONDecoder", claims={"far": CLAIM}')
+    claims = {
+        "aaa": "'kind'",
+        "bbb": "{'type': 'kind', 'mode': 'scale'}",
+        "ccc": "{'type': 'kind', 'mode': 'scale', 'r': 1}",
+    }
+    for name, claim in claims.items():
+        make_plugin(site, name, claiming.replace("CLAIM", claim), f"acme-{name}")
+    found = Plugins()
+    for config, method in (
+        ({"type": "kind"}, "aaa"),
+        ({"type": "kind", "mode": "add"}, "aaa"),
+        ({"type": "kind", "mode": "scale"}, "bbb"),
+        ({"type": "kind", "mode": "scale", "r": 1}, "ccc"),
+    ):
+        info = found.method_claiming("far", "kind", config)
+        assert info is not None and info.name == method
+    assert found.method_claiming("far", "other", {"type": "other"}) is None
+    assert found.method_claiming("farther", "kind", {}) is None

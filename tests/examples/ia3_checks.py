@@ -1,24 +1,31 @@
-"""Run by test_ia3.py in a process where the installed hubcli-ia3 is on the path: the suite, and peft live."""
+"""Run by test_packages.py in a process where the installed hubcli-ia3 is on the path: the suite, and peft live."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
 import hubcli_ia3.method as ia3
 import pytest
 import torch
+import transformers as tf
+from hubcli_ia3.adapterhub import translated
 from peft import IA3Config, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from torch import nn
 
 from hubcli.adapted import adapt
 from hubcli.composition import Average, Stack
-from hubcli.errors import ConfigKeyError
+from hubcli.errors import ConfigKeyError, WeightsError
 from hubcli.plan import Single
+from hubcli.plugins import plugins
 from hubcli.testing import apart, conformance, inputs_of, output, tiny
 
+GOLDENS = Path(os.environ.get("HUBCLI_GOLDENS") or Path(__file__).parents[1] / "fixtures" / "adapterhub")
+MODELS = {"bert": tf.BertModel, "distilbert": tf.DistilBertModel, "gpt2": tf.GPT2Model}
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 VIT = {"target_modules": ["q_proj", "fc2", "projection"], "feedforward_modules": ["fc2"]}
@@ -119,3 +126,42 @@ def test_every_key_of_peft_is_accounted_for() -> None:
 def test_refused_by_name(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigKeyError, match=message):
         adapt(tiny("bert")).add("ia3", "a", config)
+
+
+@pytest.mark.parametrize("family", [family for family in MODELS if (GOLDENS / family).is_dir()])
+def test_it_reads_adapterhubs(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBCLI_HOME", str(tmp_path / "home"))
+    here = GOLDENS / family
+    handle = adapt(MODELS[family].from_pretrained(here / "base").eval())
+    outputs, inputs = load_file(here / "outputs.safetensors"), load_file(here / "inputs.safetensors")
+    name = handle.load(here / "adapters" / "ia3")
+    assert handle.adapters[name].method == "ia3"
+    handle.activate(name)
+    with torch.no_grad():
+        found = handle.model(**inputs)[0]
+    print(f"{family}: {apart(found, outputs['ia3']):.1e} from AdapterHub")
+    assert apart(found, outputs["ia3"]) <= 1e-5 and apart(outputs["ia3"], outputs["base"]) > 0.01
+    handle.save(name, tmp_path / "own", format="hubcli")
+    handle.activate(handle.load(tmp_path / "own"))
+    with torch.no_grad():
+        assert torch.equal(handle.model(**inputs)[0], found)
+
+
+SCALE = {"architecture": "lora", "composition_mode": "scale", "r": 1, "alpha": 2, "attn_matrices": ["k", "v"]}
+
+
+def test_the_claim_is_by_keys() -> None:
+    for mode, method in (("scale", "ia3"), ("add", "lora")):
+        info = plugins().method_claiming("adapterhub", "lora", {**SCALE, "composition_mode": mode})
+        assert info is not None and info.name == method
+
+
+def test_adapterhubs_configs() -> None:
+    config, tensors = translated(SCALE, {"h.0.attn.c_attn": {"ia3_l": torch.arange(4.0).view(4, 1)}})
+    assert config == {"target_modules": ["h.0.attn.c_attn"], "feedforward_modules": []}
+    assert tensors["h.0.attn.c_attn"]["ia3_l"].flatten().tolist() == [1, 1, 0, 2, 4, 6]
+    for key, value in {"use_gating": True, "r": 2, "dropout": 0.1, "vera_d": 0.1, "alpha": "1", "new": 1}.items():
+        with pytest.raises(ConfigKeyError, match=key):
+            translated({**SCALE, key: value}, {})
+    with pytest.raises(WeightsError, match="c_attn"):
+        translated(SCALE, {"c_attn": {"ia3_l": torch.ones(3, 1)}})

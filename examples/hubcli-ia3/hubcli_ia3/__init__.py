@@ -29,5 +29,6 @@ SCHEMA: dict[str, Any] = {
 
 @hookimpl
 def hubcli_register_methods(register: Callable[..., None]) -> None:
-    """Register `ia3`, and that configs of peft's type IA3 are its."""
-    register("ia3", SCHEMA, load="hubcli_ia3.method:IA3", claims={"peft": "IA3"})
+    """Register `ia3`, and whose configs are its: peft's of type IA3, and AdapterHub's LoRAs that scale."""
+    scaling = {"architecture": "lora", "composition_mode": "scale"}
+    register("ia3", SCHEMA, load="hubcli_ia3.method:IA3", claims={"peft": "IA3", "adapterhub": scaling})

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
 from hubcli.method import Leaf, Method, Site, Targets
+from hubcli_ia3 import adapterhub
 
 if TYPE_CHECKING:
     from hubcli.families import Structure
@@ -47,7 +48,13 @@ class IA3(Method[Settings]):
     """The method `ia3`."""
 
     name: ClassVar[str] = "ia3"
-    formats: ClassVar[Mapping[str, Mapping[str, str]]] = {"peft": {"ia3_l": "ia3_l"}}
+    formats: ClassVar[Mapping[str, Mapping[str, str]]] = {"peft": {"ia3_l": "ia3_l"}, "adapterhub": adapterhub.TABLE}
+
+    def translated(
+        self, format: str, config: dict[str, Any], tensors: dict[str, dict[str, Tensor]]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """AdapterHub's config and tensors as peft's."""
+        return adapterhub.translated(config, tensors) if format == "adapterhub" else (config, tensors)
 
     def configure(self, config: Mapping[str, Any]) -> Settings:
         """Read a config with peft's keys."""

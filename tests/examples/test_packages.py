@@ -1,4 +1,4 @@
-"""A method in a package outside the core: installed by pip, found by name, and right, with no change in hubcli."""
+"""Methods in packages outside the core: installed by pip, found by name, and right, with no change in hubcli."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.slow
-def test_the_package_installs_and_conforms(tmp_path: Path) -> None:
-    package = str(ROOT / "examples" / "hubcli-ia3")
+@pytest.mark.parametrize(
+    "method", sorted(folder.name.removeprefix("hubcli-") for folder in (ROOT / "examples").glob("hubcli-*"))
+)
+def test_the_package_installs_and_conforms(method: str, tmp_path: Path) -> None:
+    package = str(ROOT / "examples" / f"hubcli-{method}")
     options = [
         "--no-deps",
         "--no-build-isolation",
@@ -36,7 +39,7 @@ def test_the_package_installs_and_conforms(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert '"ia3"' in listed.stdout, listed.stderr
-    checks = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "ia3_checks.py")]
+    assert f'"{method}"' in listed.stdout, listed.stderr
+    checks = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / f"{method}_checks.py")]
     done = subprocess.run(checks, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
