@@ -130,23 +130,29 @@ def added(
     if isinstance(expr, Split | BatchSplit):
         return _cut(expr, here, module, seen, value)
     if isinstance(expr, Fuse):
-        parts = [added(child, here, module, seen, value) for child in expr.children]
-        return _mix(here[expr.by], module, value, parts) if expr.by in here else value * 0
+        return _fused(expr, here, module, value, [added(child, here, module, seen, value) for child in expr.children])
     raise UnsupportedError(f"the reference does not know {type(expr).__name__}")
 
 
-def _mix(leaf: Leaf, module: nn.Module, value: Tensor, parts: list[Tensor]) -> Tensor:
-    """AdapterFusion by its definition: each child's share is a softmax of query · key, and values are summed by share."""
-    t, axis = leaf.tensors, 1 if leaf.form == "channels" else -1
-    query = (module.forward(value) if leaf.form == "norm" else value).movedim(axis, -1)
-    parts = [part.movedim(axis, -1) for part in parts]
-    query = query @ t["query_weight"].t() + t["query_bias"]
-    scores = [((part @ t["key_weight"].t() + t["key_bias"]) * query).sum(-1).exp() for part in parts]
-    values = [part @ t["value_weight"].t() if "value_weight" in t else part for part in parts]
-    mixed = sum(
-        ((score / sum(scores)).unsqueeze(-1) * one for score, one in zip(scores, values, strict=True)), query * 0
-    )
-    return mixed.movedim(-1, axis)
+def _fused(expr: Fuse, here: dict[str, Leaf], module: nn.Module, value: Tensor, deltas: list[Tensor]) -> Tensor:
+    """AdapterFusion, one child after the other: attention of a query, made of the value, over the children's deltas."""
+    if expr.by is None or expr.by not in here:
+        return value * 0
+    leaf = here[expr.by]
+    t = leaf.tensors
+    query = module.forward(value) if leaf.form == "norm" else value
+    if leaf.form == "channels":
+        query, deltas = query.movedim(1, -1), [delta.movedim(1, -1) for delta in deltas]
+    if "query_weight" in t:
+        query = query @ t["query_weight"].T + t["query_bias"]
+    scores = []
+    for delta in deltas:
+        key = delta @ t["key_weight"].T + t["key_bias"] if "key_weight" in t else delta
+        scores.append((query * key).sum(-1))
+    shares = torch.stack(scores).softmax(0).unsqueeze(-1)
+    mix = (shares * torch.stack(torch.broadcast_tensors(*deltas))).sum(0)  # type: ignore[no-untyped-call]
+    mix = mix @ t["value_weight"].T if "value_weight" in t else mix
+    return mix.movedim(-1, 1) if leaf.form == "channels" else mix
 
 
 def _cut(
