@@ -329,6 +329,11 @@ def _check_others(checkpoint: Checkpoint, structure: Structure) -> None:
             and torch.equal(base.detach().cpu().to(tensor.dtype), tensor)
         ):
             checkpoint.notes.append(f"{key} equals the base's and is not kept")
+        elif base is not None and base.shape != tensor.shape:
+            raise UnsupportedError(
+                f"{key}: expected shape {tuple(base.shape)}, found {tuple(tensor.shape)}; "
+                "adapters with resized embeddings are not supported yet"
+            )
         elif base is not None:
             raise ConfigKeyError(
                 f"{key}: the adapter brings other base weights than this model's, which is not supported"
