@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from hubcli.api.workspace import Workspace
-from hubcli.composition import Expr, leaves
+from hubcli.composition import Block, Expr, Fuse, leaves, text
 from hubcli.compositions import COMPOSITION, expand, renamed
-from hubcli.errors import NotFoundError
+from hubcli.errors import NotFoundError, UsageError
 from hubcli.manifest import Installed
 from hubcli.progress import for_terminal
 from hubcli.refs import parse_ref
 from hubcli.versions import Range
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
 
 Pins = dict[str, tuple[str, str]]
 
@@ -75,3 +79,41 @@ def _two_versions(name: str, one: tuple[str, str], other: tuple[str, str]) -> No
     return NotFoundError(
         message, hint="'hubcli upgrade' gives installed compositions the newest parts", id="E_CONFLICT"
     )
+
+
+def check_head(head: str | None, expr: Expr) -> None:
+    """Refuse a choice of a head where there is nothing to choose.
+
+    Raises:
+        UsageError: no Fuse in the expression has this child.
+    """
+    if head is None:
+        return
+    known = tuple(dict.fromkeys(name for block in _fuses(expr) for name in leaves(block)))
+    if not known:
+        raise UsageError(
+            f"head='{head}': it names a child of a Fuse, and there is none in {text(expr)}", hint="head=None"
+        )
+    if head not in known:
+        raise UsageError(f"head='{head}': expected a child of a Fuse: {', '.join(known)}")
+
+
+def _fuses(expr: Expr) -> Iterator[Fuse]:
+    if isinstance(expr, Fuse):
+        yield expr
+    if isinstance(expr, Block):
+        for child in expr.children:
+            yield from _fuses(child)
+
+
+def speaking(head: str | None, adapted: Adapted, called: Mapping[str, str]) -> str | None:
+    """The name under which the child whose head was chosen is loaded.
+
+    Raises:
+        UsageError: it has no head.
+    """
+    if head is None:
+        return None
+    if not adapted.adapters[called[head]].heads:
+        raise UsageError(f"head='{head}': this adapter has no head of its own", hint="name a child that has one")
+    return called[head]

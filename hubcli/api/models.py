@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.expansion import expanded
+from hubcli.api.expansion import check_head, expanded, speaking
 from hubcli.api.workspace import Workspace
 from hubcli.composition import Expr, fusions, parse
 from hubcli.compositions import COMPOSITION, FUSION, renamed
@@ -64,7 +64,8 @@ def load_adapter(
         device: where the base goes, e.g. "cuda"; None is the CPU.
         quantize: "nf4" loads the base's linear modules in 4 bit (the extra `qlora`; heads stay as they are); they compute in
             `dtype`, or in float32. None leaves the base in full precision, whatever the adapter was trained on.
-        head: chooses a head for a `Fuse`, which is not part of this version: anything but None is refused.
+        head: the child of a `Fuse` whose head answers, as the expression names it; None: the fusion's own, else the children's
+            common one.
         revision: of the base, a branch, tag or commit, instead of the one the adapter was made for.
         offline: True refuses the network; None asks the environment.
         token: for the person's own hub.
@@ -75,13 +76,13 @@ def load_adapter(
     Raises:
         BaseMismatchError: the adapters of a composition were made for different bases (both are named), or `model` is
             another base.
-        UsageError: an argument that makes no sense, e.g. dtype= with your own model.
+        UsageError: an argument that makes no sense, e.g. dtype= with your own model, head= without a `Fuse`.
         MissingExtraError: `quantize` without the packages that it needs.
-        UnsupportedError: `head`; an unknown kind of `quantize`; a dtype, device or revision that can't be had.
+        UnsupportedError: children of a `Fuse` with different heads; an unknown kind of `quantize`; a dtype, device or
+            revision that can't be had.
         HubcliError: what resolving, installing or attaching raises.
     """
-    _refuse(head=head)
-    _refuse_empty(name=name, dtype=dtype, device=device, quantize=quantize, revision=revision)
+    _refuse_empty(name=name, head=head, dtype=dtype, device=device, quantize=quantize, revision=revision)
     if quantize is not None:
         from hubcli.quantised import check
 
@@ -91,7 +92,8 @@ def load_adapter(
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
     expr, found = expanded(_expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
     found |= {ref: _found(workspace, ref) for ref in fusions(expr) if ref not in found}
-    names = tuple(found)
+    check_head(head, expr)
+    names = tuple(sorted(found, key=lambda ref: found[ref].record.kind == FUSION))
     if name is not None and not isinstance(expr, str):
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
     if model is not None:
@@ -105,10 +107,15 @@ def load_adapter(
     else:
         adapted = adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
+    before = adapted.head
     try:
         with _all_or_nothing(adapted):
             called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
+            adapted.head = speaking(head, adapted, called)
             adapted.activate(renamed(expr, lambda ref: called[ref]))
+    except BaseException:
+        adapted.head = before
+        raise
     finally:
         adapted.locate = _locate(workspace)
     return adapted
@@ -235,11 +242,6 @@ def _common_base(found: dict[str, Installed]) -> BaseModel:
             hint="compose adapters of one base, or pass your own model",
         )
     return next(iter(bases.values()))[1]
-
-
-def _refuse(*, head: str | None) -> None:
-    if head is not None:
-        raise UnsupportedError(f"head='{head}': it chooses a head for Fuse, which is not there yet", hint="head=None")
 
 
 def _refuse_empty(**options: Any) -> None:

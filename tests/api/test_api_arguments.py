@@ -60,7 +60,7 @@ def test_a_quoted_ref_as_text(installed: Path) -> None:
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[HubcliError], str]] = {
     "quantize": (REF, {"quantize": "int3"}, UnsupportedError, "quantize='int3': a base is quantised as nf4"),
     "quantize in float64": (REF, {"quantize": "nf4", "dtype": "float64"}, UnsupportedError, "4-bit weights compute in float32"),
-    "head": (REF, {"head": "a"}, UnsupportedError, "head='a'"),
+    "head": (REF, {"head": "a"}, UsageError, "head='a': it names a child of a Fuse"),
     "an unknown dtype": (REF, {"dtype": "float17"}, UnsupportedError, "dtype 'float17'"),
     "a dtype of whole numbers": (REF, {"dtype": "int8"}, UnsupportedError, "dtype 'int8'"),
     "a dtype that is none": (REF, {"dtype": 16}, UnsupportedError, "dtype '16'"),
@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[HubcliError], str]] = {
     "a revision of a base from a package": (REF, {"revision": "v2"}, UnsupportedError, "revision='v2': the base is the folder"),
     "a name for several": (Stack(REF, REF), {"name": "x"}, UsageError, "name= is for a single adapter"),
     "a name for several, as text": (f"stack({REF}, {REF})", {"name": "x"}, UsageError, "name= is for a single adapter"),
-    **{f"empty {key}": (REF, {key: " "}, UsageError, f"{key}= is empty") for key in ("name", "dtype", "device", "quantize", "revision")},
+    **{f"empty {key}": (REF, {key: " "}, UsageError, f"{key}= is empty") for key in ("name", "head", "dtype", "device", "quantize", "revision")},
     "a model that is none": (REF, {"model": "bert-base-uncased"}, UsageError, "expected a transformers model, found str"),
     "no adapter": (None, {}, UsageError, "needs your own model"),
     "no ref": ("not a ref", {}, UsageError, "not a ref"),

@@ -14,6 +14,7 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file, save_file
 
+from hubcli import load_adapter
 from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
 from hubcli.errors import (
@@ -24,6 +25,7 @@ from hubcli.errors import (
     HubcliError,
     NotFoundError,
     UnsupportedError,
+    UsageError,
     WeightsError,
 )
 from hubcli.testing import apart, inputs_of, output, reference, tiny
@@ -362,6 +364,33 @@ def test_whose_head_answers() -> None:
     handle.add("fusion", "new", {"of": ["a", "b"]})
     assert torch.equal(handle.engine.adapters["new"].heads["classifier"].weight, heads["a"].weight)
     assert under(handle, inputs, Fuse("a", "b", by="new")).shape == (3, 2)
+
+
+@pytest.mark.usefixtures("home")
+def test_load_adapter_loads_the_fusion_and_lets_a_head_be_chosen(tmp_path: Path) -> None:
+    handle, inputs = lab("bert", "abn", heads="ab"), inputs_of("bert")
+    noisy(handle, "fusion", "f", {"of": ["a", "b", "n"]}, 4)
+    for name in "abnf":
+        handle.save(name, tmp_path / name, format="hubcli")
+    a, b, n, f = (str(tmp_path / name) for name in "abnf")
+    outs = {}
+    for name, ref in (("a", a), ("b", b)):
+        handle.head = name
+        outs[name] = under(handle, inputs, Fuse("a", "b", by="f"))
+        adapted = load_adapter(f'fuse("{a}", "{b}", by="{f}")', tiny("bert"), head=ref)
+        assert torch.equal(output(adapted.model, inputs), outs[name])
+        assert adapted.active == Fuse("a", "b", by="f")
+    assert apart(outs["a"], outs["b"]) > 1e-3
+    both = Fuse(a, b, n, by=f)
+    for head, error, message in (
+        (None, UnsupportedError, "different heads"),
+        ("a", UsageError, "expected a child of a Fuse"),
+        (n, UsageError, "has no head"),
+    ):
+        model = tiny("bert")
+        with pytest.raises(error, match=message):
+            load_adapter(both, model, head=head)
+        assert adapt(model).head is None and not adapt(model).adapters
 
 
 def _head(handle: Adapted) -> int:
