@@ -79,10 +79,18 @@ class Grower:
         return self.tree(ROWS, self.positions), None
 
 
+UNCUT = [
+    "pos_key_proj",
+    "pos_query_proj",
+    "encoder.LayerNorm",
+    "patch_embeddings.projection",
+]  # no rows, or no positions
+
+
 def of_family(method: str, family: str) -> dict[str, Any]:
-    if method != "bitfit":
-        return {}
-    return {"add_biases": True} if family in NO_BIAS else {"exclude_modules": ["patch_embeddings.projection"]}
+    if method == "bitfit" and family in NO_BIAS:
+        return {"add_biases": True}
+    return {"exclude_modules": UNCUT} if method in ("lora", "bitfit") else {}
 
 
 def laden(family: str) -> Adapted:
