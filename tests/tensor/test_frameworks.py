@@ -20,10 +20,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hubcli import AdapterCheckpoints
 from hubcli.adapted import Adapted, adapt
+from hubcli.composition import Fuse
 from hubcli.errors import IntegrityError, NotFoundError, UnsupportedError
 
 from . import ddp_run
-from .methods import METHODS
+from .methods import METHODS, noisy
 from .models import apart, inputs_of, logits, model_of, peft_adapter
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
@@ -120,6 +121,23 @@ def test_resumed_is_uninterrupted_to_the_bit(method: str, tmp_path: Path) -> Non
     again.load(tmp_path / "cut" / "checkpoint-6" / "adapters" / "lang%2Fnew", "kept")
     again.activate("kept")
     assert apart(logits(again.model, inputs_of("bert")), logits(base.eval(), inputs_of("bert"))) <= 1e-6
+
+
+def test_a_fusion_comes_back_too(tmp_path: Path) -> None:
+    def mixed(seed: int) -> tuple[Any, Adapted]:
+        handle = noisy("bottleneck", "ab", model_of("bert", torch.float32))
+        torch.manual_seed(seed)
+        handle.add("fusion", "mix", {"of": ["a", "b"]})
+        handle.activate(Fuse("a", "b", by="mix"))
+        handle.trainable("mix")
+        return handle.model, handle
+
+    base, whole = mixed(1)
+    trainer(base, tmp_path, AdapterCheckpoints(whole)).train()
+    base, handle = mixed(2)
+    trainer(base, tmp_path, AdapterCheckpoints(handle)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    expected = numbers(whole, "mix")
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in numbers(handle, "mix").items())
 
 
 def test_a_checkpoint_elsewhere_is_named(tmp_path: Path) -> None:
