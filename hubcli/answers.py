@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.added_heads import EVERY_TOKEN, TASKS, AddedHead, Seen, loss_of
-from hubcli.composition import Average, BatchSplit, Block, Expr, Parallel, Split, Stack, leaves
+from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel, Split, Stack, leaves
 from hubcli.errors import UnsupportedError
 from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes
-from hubcli.heads import branches
+from hubcli.heads import branches, speaker
 from hubcli.plan import Program, Route
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def check(program: Program, adapters: Mapping[str, Adapter]) -> None:
         UnsupportedError: names the adapters.
     """
     heads = heads_of(program, adapters)
-    for block in (block for expr in _exprs(program) if heads for block in _blocks(expr)):
+    for block in (block for expr in program.exprs if heads for block in _blocks(spoken(expr, heads, program.head))):
         having = [name for name in leaves(block) if name in heads]
         kinds = {(head.kind, head.labels) if (head := heads[name]) is not None else None for name in having}
         if isinstance(block, Average) and len(kinds) > 1:
@@ -113,7 +113,10 @@ def check(program: Program, adapters: Mapping[str, Adapter]) -> None:
         if isinstance(block, Average) and having and not _weight(block, heads):
             raise UnsupportedError("Average: the weights of the children that have a head add up to 0")
         if not isinstance(block, Average | Stack | Split | BatchSplit | Parallel) and len(having) > 1:
-            raise UnsupportedError(f"{block}: {' and '.join(having)} bring a head each, and nothing says whose answers")
+            raise UnsupportedError(
+                f"{block}: {' and '.join(having)} bring a head each, and nothing says whose answers",
+                hint="head= of load_adapter names one of them",
+            )
 
 
 def _weight(block: Average, heads: Heads) -> float:
@@ -152,13 +155,24 @@ def logits_of(program: Program, seen: Seen, heads: Heads) -> Tensor | list[Tenso
     if program.copies > 1:
         kids = branches(program.expr)
         cut = seen.cut(lambda tensor: tensor.chunk(len(kids), BATCH))
-        return [answer(kid, part, heads) for kid, part in zip(kids, cut, strict=True)]
+        return [answer(spoken(kid, heads, program.head), part, heads) for kid, part in zip(kids, cut, strict=True)]
     if program.rows is None:
-        return padded([answer(program.expr, seen, heads)], str(program))[0]
+        return padded([answer(spoken(program.expr, heads, program.head), seen, heads)], str(program))[0]
     route = Route(program.rows, seen.hidden.device)
     route.check(seen.hidden.shape[0])
-    parts = [answer(expr, part, heads) for expr, part in zip(route.exprs, seen.cut(route.grouped), strict=True)]
+    exprs = [spoken(expr, heads, program.head) for expr in route.exprs]
+    parts = [answer(expr, part, heads) for expr, part in zip(exprs, seen.cut(route.grouped), strict=True)]
     return route.joined(padded(parts, str(program)))
+
+
+def spoken(expr: Expr, heads: Heads, chosen: str | None) -> Expr:
+    """The expression with the adapter (or fusion) whose head answers in place of each Fuse, where that is settled."""
+    if not isinstance(expr, Block):
+        return expr
+    if isinstance(expr, Fuse) and (name := speaker(expr, heads, chosen)) is not None:
+        return name
+    children = [spoken(child, heads, chosen) for child in expr.children]
+    return type(expr)(*children, **{name: getattr(expr, name) for name in expr.options})
 
 
 def answer(expr: Expr, seen: Seen, heads: Heads) -> Tensor | None:
@@ -264,10 +278,6 @@ def _loss(program: Program, heads: Heads, logits: Any, targets: dict[str, Tensor
 
 def _cut(part: Tensor | None, labels: tuple[str, ...]) -> Tensor | None:
     return part[..., : len(labels)] if part is not None and 0 < len(labels) < part.shape[-1] else part
-
-
-def _exprs(program: Program) -> tuple[Expr, ...]:
-    return (program.expr,) if program.rows is None else program.rows
 
 
 def _blocks(expr: Expr) -> Iterator[Block]:

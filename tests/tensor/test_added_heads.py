@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from hubcli.adapted import Adapted, adapt
 from hubcli.added_heads import loss_of, read_config
-from hubcli.composition import Average, BatchSplit, Parallel, Split, Stack
+from hubcli.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack
 from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
 from tests.tensor.models import apart
 
@@ -227,14 +227,34 @@ def test_the_last_token_that_is_no_padding(tmp_path: Path) -> None:
     source = handle("sst").engine.adapters["sst"]
     from hubcli.added_heads import made_head
 
-    head = made_head(source.added.config, dict(source.added.named_parameters()), given.model, "here")  # type: ignore[union-attr]
-    given.add("bitfit", "a", head=None)
-    given.engine.adapters["a"].added = head
-    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
+    tensors = dict(source.added.named_parameters())  # type: ignore[union-attr]
+    for name, scale in (("a", 1.0), ("b", -2.0)):
+        given.add("bitfit", name, head=None)
+        scaled = {key: tensor * scale for key, tensor in tensors.items()}
+        given.engine.adapters[name].added = made_head(source.added.config, scaled, given.model, "here")  # type: ignore[union-attr]
+    one, other = (given.engine.adapters[name].added for name in "ab")
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0], [5, 0, 0, 0]])
     found = logits(given, "a", input_ids=ids)
     with torch.no_grad():
         states = given.model(ids)[0]
-    assert apart(found, head(torch.stack([states[0, 3], states[1, 1]]))) <= 1e-6
+    last = torch.stack([states[0, 3], states[1, 1], states[2, 0]])
+    assert apart(found, one(last)) <= 1e-6  # type: ignore[misc]
+    split = logits(given, Split("a", "b", sizes=[1, 3]), input_ids=ids)
+    assert apart(split, torch.cat([other(last[:2]), one(last[2:])])) <= 1e-6  # type: ignore[misc]
+
+
+def test_a_fuse_asks_whose_head_answers(tmp_path: Path) -> None:
+    given = handle("sst")
+    other = rival(given, tmp_path)
+    given.add("fusion", "mix", {"of": ["sst", other]}, head=None)
+    with pytest.raises(UnsupportedError, match="nothing says whose answers"):
+        given.activate(Fuse("sst", other, by="mix"))
+    given.head = other
+    found = logits(given, Fuse("sst", other, by="mix"))
+    with torch.no_grad(), given.using(Fuse("sst", other, by="mix")):
+        states = given.model(**INPUTS)[0][:, 0]
+    assert apart(found, given.engine.adapters[other].added(states)) <= 1e-6  # type: ignore[misc]
+    assert given.labels_of(Fuse("sst", other, by="mix")) == LABELS["sst"]
 
 
 def test_training_moves_the_head_alone_with_its_adapter() -> None:
