@@ -1,4 +1,4 @@
-"""What an adapter_config.json in peft's format, or in AdapterHub's, says about its adapter."""
+"""What an adapter_config.json in peft's format says about its adapter."""
 
 from __future__ import annotations
 
@@ -47,8 +47,6 @@ def method_of(config: Json, where: str) -> str:
     if config.get("auto_map"):
         raise PolicyError(f"{where} needs code of its own (auto_map), which is never run", id="E_REMOTE_CODE")
     kind = config.get("peft_type")
-    if kind is None and is_adapterhubs(config):
-        return _of_adapterhub(config["config"], where)
     if not isinstance(kind, str):
         raise MethodNotFoundError(f"{where}: {CONFIG} states no peft_type", hint="expected an adapter in peft's format")
     info = plugins().method_claiming("peft", kind, config)
@@ -58,35 +56,18 @@ def method_of(config: Json, where: str) -> str:
     return info.name
 
 
-def is_adapterhubs(config: Json) -> bool:
-    """Whether this is the envelope that AdapterHub's library writes around a method's config."""
-    return "peft_type" not in config and isinstance(config.get("config"), dict) and "model_type" in config
-
-
-def _of_adapterhub(config: Json, where: str) -> str:
-    from hubcli.plugins import plugins
-
-    kind = config.get("architecture") or ""
-    info = plugins().method_claiming("adapterhub", kind, config)
-    if info is None:
-        hint = "a method is a plugin: install the package that brings it"
-        raise MethodNotFoundError(f"{where}: no plugin reads AdapterHub's architecture {ascii(kind)[:60]}", hint=hint)
-    return info.name
-
-
 def base_of(config: Json, where: str) -> BaseModel | None:
     """The base it was made for; None where the config names none.
 
     Raises:
         EntryError: what it names can't be a model.
     """
-    key = "model_name" if is_adapterhubs(config) else "base_model_name_or_path"
-    name, revision = config.get(key), config.get("revision")
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not name:
         return None
     if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
         found = ascii(name)[:80]
-        raise EntryError(f"{where}: {CONFIG}: {key}: expected a model's name, found {found}")
+        raise EntryError(f"{where}: {CONFIG}: base_model_name_or_path: expected a model's name, found {found}")
     return BaseModel(name, revision if isinstance(revision, str) and _COMMIT.match(revision) else None)
 
 
