@@ -167,6 +167,9 @@ def fitted(
     }
     spread = method.spread(structure, settings, checkpoint.format, checkpoint.tensors)
     found = spread if spread is not None else _by_site(checkpoint, method, settings, structure, wanted)
+    strange = next((site.path for site in found if spread is not None and site.path not in wanted), None)
+    if strange is not None:
+        raise WeightsError(f"{strange} has tensors, but the config doesn't name it")
     share(method, settings, found)
     for site, tensors in found.items():
         check_shapes(site, tensors, method.shapes(site, structure.modules[site.path], settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,8 @@ class Engine:
         key = (*normalised(expr, rows), self.handle.head)
         program = self.programs.get(key)
         if program is not None:
-            self.programs.move_to_end(key)
+            with contextlib.suppress(KeyError):  # another thread may have dropped it meanwhile
+                self.programs.move_to_end(key)
             return program
         key = (*fusion_rules.named_all(*key[:2], self.adapters), key[2])
         program = self.programs.get(key)
@@ -157,7 +159,8 @@ class Engine:
         self.compile(program)
         self.programs[key] = program
         if len(self.programs) > KEPT_PROGRAMS:
-            self.programs.popitem(last=False)
+            with contextlib.suppress(KeyError):
+                self.programs.popitem(last=False)
         return program
 
     def compile(self, program: Program) -> None:

@@ -13,6 +13,13 @@ from hubcli.errors import BusyError, UnsupportedError
 from hubcli.plan import Program
 from hubcli.sites import LOCAL, Routing
 
+INPUTS = (
+    "input_ids",
+    "inputs_embeds",
+    "pixel_values",
+    "input_features",
+    "decoder_input_ids",
+)  # the batch is their axis 0
 Make = Callable[[Expr, Sequence[Expr] | None], Program]
 
 
@@ -143,7 +150,9 @@ def widened(given: tuple[tuple[Any, ...], dict[str, Any]], copies: int) -> tuple
     """Inputs with every tensor whose first axis is the batch repeated, child-major."""
     args, kwargs = given
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.dim() > 0]
-    rows = max([0, *[tensor.shape[0] for tensor in tensors]])  # a generator would break the graph of a compiled model
+    named = [kwargs[name] for name in INPUTS if isinstance(kwargs.get(name), Tensor)]
+    main = named[:1] or tensors  # a generator would break the graph of a compiled model
+    rows = max([0, *[tensor.shape[0] for tensor in main]])
 
     def wide(value: Any) -> Any:
         fits = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == rows

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hubcli import testing as suite
 from hubcli.adapted import adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
 from hubcli.errors import ActiveError, ExpressionError, NotFoundError, UnsupportedError
@@ -210,3 +211,14 @@ def test_dora_is_folded_in_an_average_and_stacked_as_in_peft(tmp_path: Path) -> 
         handle.trainable(trained)
         with handle.using(Stack("a", "b")):
             assert apart(logits(base, inputs), stacked) <= 1e-10
+
+
+def test_parallel_knows_the_batch_from_an_input_that_is_longer() -> None:
+    model, inputs = suite.tiny("gpt2"), suite.inputs_of("gpt2", rows=2)
+    handle = adapt(model)
+    handle.add("lora", "x", {"r": 2})
+    handle.activate(Parallel("x", None))
+    longer = torch.arange(inputs["input_ids"].shape[1])
+    with torch.no_grad():
+        found = model(**inputs, position_ids=longer.unsqueeze(0), cache_position=longer).logits
+    assert found.shape[0] == 4
