@@ -141,7 +141,7 @@ class Adapted:
         config: Mapping[str, Any] | None = None,
         head: str | Iterable[str] | None = "auto",
     ) -> str:
-        """Add a fresh adapter, ready to train, inactive; its delta is zero where the method has such a start (prefixes have none).
+        """Add a fresh adapter, ready to train, inactive. Its delta is zero where the method has such a start.
 
         Args:
             method: the PEFT method's name.

@@ -106,7 +106,9 @@ class Adapter:
                     if not isinstance(tensor, nn.Parameter):
                         if id(tensor) not in made:
                             fresh = tensor.detach().to(device, finer, copy=True)
-                            made[id(tensor)] = self.room.keep(site.path, name, fresh, trains=True)
+                            # one module may have two sites, as under a fusion
+                            at = site.path if site.port == "output" else f"{site.path}:{site.port}"
+                            made[id(tensor)] = self.room.keep(at, name, fresh, trains=True)
                         tensors[name] = made[id(tensor)]
                     else:
                         tensor.data = tensor.data.to(finer)

@@ -122,7 +122,8 @@ class AdapterCheckpoints(TrainerCallback, ExportableState):  # type: ignore[misc
     def _copy(self, name: str, folder: Path) -> None:
         saved, own = formats.read(folder), self._numbers(name)
         for site, tensors in self.adapted.engine.adapters[name].sites.items():  # a fusion's file names ports too
-            own |= {f"{site.path}:{site.port}/{key}".replace(".", "/"): tensor for key, tensor in tensors.items()}
+            for at in (site.path, f"{site.path}:{site.port}"):
+                own |= {f"{at}/{key}".replace(".", "/"): tensor for key, tensor in tensors.items()}
         for path, group in (*saved.tensors.items(), *saved.heads.items()):
             for parameter, tensor in group.items():
                 target = own.get(f"{path}.{parameter}".replace(".", "/"))

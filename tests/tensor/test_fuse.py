@@ -438,3 +438,14 @@ def test_checkpointing_gives_the_same_gradients() -> None:
         grads.append([p.grad for p in parameters])
     assert all(apart(one, two) <= 1e-12 for one, two in zip(*grads, strict=True))
     assert max(one.abs().max() for one in grads[0]) > 1e-4
+
+
+def test_a_fusion_at_two_ports_of_one_module_trains_at_both() -> None:
+    handle = adapt(tiny("bert"))
+    handle.add("bottleneck", "x", {"reduction_factor": 4}, head=None)
+    handle.add("bitfit", "y", head=None)
+    handle.add("fusion", "both", {"of": ["x", "y"]}, head=None)
+    sites = handle.engine.adapters["both"].sites
+    assert len({site.path for site in sites}) < len(sites)
+    trained = {id(parameter) for parameter in handle.trainable("both")}
+    assert all(id(tensor) in trained for tensors in sites.values() for tensor in tensors.values())
