@@ -16,7 +16,7 @@ from hubcli.adapter import Adapter, AdapterInfo
 from hubcli.bases import Identity
 from hubcli.composition import Expr
 from hubcli.engine import Engine
-from hubcli.errors import ActiveError, NotFoundError
+from hubcli.errors import ActiveError, ConfigKeyError, NotFoundError, RefError
 from hubcli.families import Structure
 from hubcli.fusion import FUSION, Fusion, pull
 from hubcli.manifest import Installed
@@ -153,7 +153,7 @@ class Adapted:
             NameInUseError, MethodNotFoundError, ConfigKeyError.
         """
         loading.check_free(self.engine.adapters, name)
-        adapter = loading.fresh(self, method, name, dict(config or {}), head)
+        adapter = loading.fresh(self, method, name, _keys(config), head)
         adapter.train(True, self.structure.modules)
         self.engine.take_in(adapter)
         return name
@@ -184,10 +184,14 @@ class Adapted:
 
     def _load_leaf(self, ref: str) -> None:
         """A name in an expression that is not loaded is a ref."""
+        known = ", ".join(self.engine.adapters) or "none"
+        missing = f"no adapter '{ref}' is loaded (loaded: {known})"
         if self.locate is None and not Path(ref).is_dir():
-            known = ", ".join(self.engine.adapters) or "none"
-            raise NotFoundError(f"no adapter '{ref}' is loaded (loaded: {known})", hint="load it first")
-        self.load(ref, ref)
+            raise NotFoundError(missing, hint="load it first")
+        try:
+            self.load(ref, ref)
+        except RefError as error:
+            raise NotFoundError(f"{missing}, and it is no ref", hint=error.hint) from error
 
     def trainable(self, names: str | Iterable[str]) -> list[nn.Parameter]:
         """Make these adapters train and freeze everything else.
@@ -300,3 +304,10 @@ class Adapted:
         if found is not None:
             return found
         return self.own_labels if self.own_labels is not None else self.structure.labels()
+
+
+def _keys(config: Any) -> dict[str, Any]:
+    if config is None or isinstance(config, Mapping):
+        return dict(config or {})
+    found = type(config).__name__
+    raise ConfigKeyError(f"config: expected a mapping of keys, found a {found}", hint="a config's to_dict() is one")

@@ -7,7 +7,7 @@ own. A child without a head answers with the model's own logits, if the model ha
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.added_heads import EVERY_TOKEN, TASKS, AddedHead, Seen, loss_of
-from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel, Split, Stack, leaves
+from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel, Split, Stack, blocks, leaves
 from hubcli.errors import UnsupportedError
 from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes
 from hubcli.heads import branches, speaker
@@ -104,7 +104,7 @@ def check(program: Program, adapters: Mapping[str, Adapter]) -> None:
         UnsupportedError: names the adapters.
     """
     heads = heads_of(program, adapters)
-    for block in (block for expr in program.exprs if heads for block in _blocks(spoken(expr, heads, program.head))):
+    for block in (block for expr in program.exprs if heads for block in blocks(spoken(expr, heads, program.head))):
         having = [name for name in leaves(block) if name in heads]
         kinds = {(head.kind, head.labels) if (head := heads[name]) is not None else None for name in having}
         if isinstance(block, Average) and len(kinds) > 1:
@@ -172,7 +172,7 @@ def spoken(expr: Expr, heads: Heads, chosen: str | None) -> Expr:
     if isinstance(expr, Fuse) and (name := speaker(expr, heads, chosen)) is not None:
         return name
     children = [spoken(child, heads, chosen) for child in expr.children]
-    return type(expr)(*children, **{name: getattr(expr, name) for name in expr.options})
+    return expr.over(children)
 
 
 def answer(expr: Expr, seen: Seen, heads: Heads) -> Tensor | None:
@@ -254,7 +254,7 @@ def _forward(handle: Adapted, program: Program, args: tuple[Any, ...], inputs: d
     finally:
         kept = LOCAL.kept.pop(key, None)
     bare = kept if inside else out
-    ids = inputs.get("input_ids", args[0] if args else None)
+    ids = inputs.get("input_ids", args[0] if args and not args[0].is_floating_point() else None)
     if ids is not None and program.copies > 1:
         ids = ids.repeat(program.copies, 1)
     own = getattr(out, "logits", None) if inside else None
@@ -278,10 +278,3 @@ def _loss(program: Program, heads: Heads, logits: Any, targets: dict[str, Tensor
 
 def _cut(part: Tensor | None, labels: tuple[str, ...]) -> Tensor | None:
     return part[..., : len(labels)] if part is not None and 0 < len(labels) < part.shape[-1] else part
-
-
-def _blocks(expr: Expr) -> Iterator[Block]:
-    if isinstance(expr, Block):
-        yield expr
-        for child in expr.children:
-            yield from _blocks(child)

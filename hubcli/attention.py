@@ -23,7 +23,6 @@ from hubcli.errors import UnsupportedSiteError
 from hubcli.prefixes import Extra
 from hubcli.sites import LiveSite
 
-PORT = "attention"
 NAME = "hubcli"  # in transformers' AttentionInterface
 _SITE = "_hubcli_attention"  # the module's attribute that leads to its site
 _KEY = "_attn_implementation_internal"  # the property's setter would reach into configs that are shared
@@ -54,7 +53,7 @@ class AttentionSite(LiveSite):
         Raises:
             UnsupportedSiteError: one that can't take a longer mask.
         """
-        name = self.config._attn_implementation
+        name = getattr(self.config, _KEY)  # what the property reads, at a tenth of its cost a call
         if name == "sdpa":
             return sdpa_attention_forward  # type: ignore[no-any-return]
         if name in (None, "eager") and self.eager is not None:

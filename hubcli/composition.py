@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, NoReturn, TypeAlias
 
 from hubcli.errors import ExpressionError
@@ -25,6 +25,7 @@ __all__ = [
     "Parallel",
     "Split",
     "Stack",
+    "blocks",
     "fusions",
     "leaves",
     "parse",
@@ -60,6 +61,10 @@ class Block:
         children = (
             child.mapped(rename) if isinstance(child, Block) else child and rename(child) for child in self.children
         )
+        return self.over(children)
+
+    def over(self, children: Iterable[Expr]) -> Block:
+        """The same block, its options kept, over other children."""
         return _rebuild(type(self), tuple(children), {name: getattr(self, name) for name in self.options})
 
     def _key(self) -> tuple[object, ...]:
@@ -169,14 +174,20 @@ def leaves(expr: Expr) -> tuple[str, ...]:
 
 def fusions(expr: Expr) -> tuple[str, ...]:
     """The fusions that the tree's `Fuse` blocks name, each once, in order of appearance."""
-    return tuple(dict.fromkeys(_fusions(expr)))
+    return tuple(dict.fromkeys(block.by for block in blocks(expr) if isinstance(block, Fuse) and block.by is not None))
 
 
-def contains(expr: Expr, kind: type[Block]) -> bool:
-    """Whether a block of this kind stands anywhere in the tree."""
-    if not isinstance(expr, Block):
-        return False
-    return isinstance(expr, kind) or any(contains(child, kind) for child in expr.children)
+def blocks(expr: Expr) -> Iterator[Block]:
+    """Every block of the tree, parents first."""
+    if isinstance(expr, Block):
+        yield expr
+        for child in expr.children:
+            yield from blocks(child)
+
+
+def contains(expr: Expr, *kinds: type[Block]) -> bool:
+    """Whether a block of one of these kinds stands anywhere in the tree."""
+    return any(isinstance(block, kinds) for block in blocks(expr))
 
 
 def depth(expr: Expr) -> int:
@@ -210,14 +221,6 @@ def _leaves(expr: Expr) -> Iterator[str]:
     elif isinstance(expr, Block):
         for child in expr.children:
             yield from _leaves(child)
-
-
-def _fusions(expr: Expr) -> Iterator[str]:
-    if isinstance(expr, Block):
-        if isinstance(expr, Fuse) and expr.by is not None:
-            yield expr.by
-        for child in expr.children:
-            yield from _fusions(child)
 
 
 def _rebuild(cls: type[Block], children: tuple[Expr, ...], options: dict[str, object]) -> Block:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,12 +100,11 @@ class Entrance:
             UnsupportedError: Split.
         """
         program = self.routing.program(False)
-        exprs: tuple[Expr, ...] = (program.expr,) if program.rows is None else program.rows
-        if any(contains(expr, Split) for expr in exprs):
+        if any(contains(expr, Split) for expr in program.exprs):
             raise UnsupportedError(
                 "Split can't generate: its sizes are positions, and generate adds some at every step"
             )
-        beams = _repeated(program, _beams(model, inputs), make)
+        beams = _repeated(program, _beams(model, args, inputs), make)
         if program.copies > 1:
             args, inputs = widened((args, inputs), program.copies)
         before, generating = self.routing.chosen, LOCAL.generating
@@ -121,10 +120,16 @@ class Entrance:
             self.routing.choose(before)
 
 
-def _beams(model: nn.Module, inputs: dict[str, Any]) -> int:
-    """How often `generate` repeats each row."""
-    config = inputs.get("generation_config") or getattr(model, "generation_config", None)
-    return max(int(inputs.get(k) or getattr(config, k, None) or 1) for k in ("num_beams", "num_return_sequences"))
+def _beams(model: nn.Module, args: Sequence[Any], inputs: Mapping[str, Any]) -> int:
+    """How often `generate` repeats each row: by its own argument, else the config it is given, else the model's."""
+    given = inputs.get("generation_config") or next((arg for arg in args if hasattr(arg, "num_beams")), None)
+    configs = (given, getattr(model, "generation_config", None))
+
+    def stated(key: str) -> int:
+        found = (inputs.get(key), *(getattr(config, key, None) for config in configs))
+        return next((int(number) for number in found if number), 1)
+
+    return max(stated("num_beams"), stated("num_return_sequences"))
 
 
 def _repeated(program: Program, times: int, make: Make) -> Program:

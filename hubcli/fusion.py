@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hubcli.families import Structure
 
 FUSION = "fusion"
+# what families call the dropout of their attention
+DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop", "dropout_rate")
 PORTS = ("input", "output")
 PULL = 0.01  # of the value matrices towards the identity, as in AdapterHub
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -45,7 +47,10 @@ class Fusion(Method[FusionSettings]):
 
     def __init__(self, adapters: Mapping[str, Adapter], model: nn.Module):
         self.adapters = adapters
-        self.dropout = float(getattr(getattr(model, "config", None), "attention_probs_dropout_prob", 0.0) or 0.0)
+        config = getattr(model, "config", None)
+        self.dropout = next(
+            (float(rate) for name in DROPOUTS if (rate := getattr(config, name, None)) is not None), 0.0
+        )
 
     def configure(self, config: Mapping[str, Any]) -> FusionSettings:
         """Read a config; errors as `read_settings`."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from hubcli import heads as head_rules
-from hubcli.composition import Block, Expr, Fuse, fusions, leaves, text
+from hubcli.composition import Block, Expr, Fuse, blocks, fusions, leaves, text
 from hubcli.errors import ExpressionError, NotFoundError, UnsupportedError
 from hubcli.fusion import FUSION, NO_PORT, PORTS
 from hubcli.method import Site
@@ -30,7 +30,7 @@ def named(expr: Expr, adapters: Mapping[str, Adapter]) -> Expr:
         return Fuse(*children, by=_over(children, adapters))
     if children == expr.children:
         return expr
-    return type(expr)(*children, **{key: getattr(expr, key) for key in expr.options})
+    return expr.over(children)
 
 
 def named_all(
@@ -79,7 +79,7 @@ def check_site(exprs: Sequence[Expr], site: Site, found: Collection[str]) -> Non
     Raises:
         UnsupportedError: names the fusion, the site and a child.
     """
-    for block in (block for expr in exprs for block in _fuses(expr)):
+    for block in (block for expr in exprs for block in blocks(expr) if isinstance(block, Fuse)):
         child = next((name for name in leaves(block) if name in found), None)
         if child is None or block.by in found:
             continue
@@ -108,11 +108,3 @@ def common_heads(
             return {}, None
         found[path] = step.module
     return found, head_rules.labels_of(Fuse(*of), labels) or None
-
-
-def _fuses(expr: Expr) -> Iterator[Fuse]:
-    if isinstance(expr, Fuse):
-        yield expr
-    if isinstance(expr, Block):
-        for child in expr.children:
-            yield from _fuses(child)

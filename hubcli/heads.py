@@ -6,14 +6,27 @@ maps equal or an error. Fuse: the fusion's own, else the children's common one. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel, Split, Stack, fusions, leaves, text
+from hubcli.composition import (
+    Average,
+    BatchSplit,
+    Block,
+    Expr,
+    Fuse,
+    Parallel,
+    Split,
+    Stack,
+    blocks,
+    fusions,
+    leaves,
+    text,
+)
 from hubcli.errors import UnsupportedError
 from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes
 from hubcli.plan import Program, Route
@@ -210,8 +223,8 @@ def check_heads(program: Program, replaced: Mapping[str, Mapping[str, nn.Module]
     Raises:
         UnsupportedError: names the adapter and its modules.
     """
-    for expr in (program.expr,) if program.rows is None else program.rows:
-        for block in _averages(expr):
+    for expr in program.exprs:
+        for block in (block for block in blocks(expr) if isinstance(block, Average)):
             having = [name for name in (*leaves(block), *fusions(block)) if replaced.get(name)]
             several = next((name for name in having if len(replaced[name]) > 1), None)
             if several is not None and len(having) > 1:
@@ -260,11 +273,3 @@ def branches(expr: Expr) -> tuple[Expr, ...]:
             if inner:
                 return tuple(Stack(*expr.children[:i], branch, *expr.children[i + 1 :]) for branch in inner)
     return ()
-
-
-def _averages(expr: Expr) -> Iterator[Average]:
-    if isinstance(expr, Average):
-        yield expr
-    if isinstance(expr, Block):
-        for child in expr.children:
-            yield from _averages(child)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hubcli import bases, formats, fusion_files, fusion_rules, strict_json
 from hubcli.adapter import Adapter, fitted, replicas, share
 from hubcli.added_heads import made_head
-from hubcli.errors import AdapterError, NameInUseError, NotFoundError, UnsupportedError
+from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError, UnsupportedError
 from hubcli.formats import Checkpoint
 from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release
 from hubcli.plugins import plugins
 from hubcli.pretrained import LABELLED
 from hubcli.quantised import check_trainable, notes
-from hubcli.residents import replica
+from hubcli.residents import ADDED_HEAD, replica
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -48,7 +48,12 @@ def source(ref: str | Path, locate: Callable[[str], Installed] | None) -> Source
         raise NotFoundError(
             f"'{ref}' is no folder", hint="load_adapter and hubcli.adapt find installed adapters by ref"
         )
-    installed = locate(text)
+    try:
+        installed = locate(text)
+    except (RefError, NotFoundError) as error:
+        if folder.is_dir():
+            raise NotFoundError(error.message, hint=f"a folder of this name is here: write ./{text}") from error
+        raise
     return Source(Path(installed.path), installed.record.name.removeprefix("hf:"), installed.record.release)
 
 
@@ -139,7 +144,7 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
 def _add_head(made: Adapter, config: dict[str, Any], tensors: dict[str, Any], handle: Adapted) -> None:
     """Give an adapter the head that it brings beside the model's modules."""
     made.added = made_head(config, tensors, handle.model, made.name)
-    made.room.adopt("added head", made.added)
+    made.room.adopt(ADDED_HEAD, made.added)
     made.added.train(handle.model.training)
     made.labels = made.added.labels if made.added.kind != "question_answering" else ()
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hubcli.adapted import Adapted
 
 CHILD = "hubcli_residents"
+ADDED_HEAD = "added head"  # in a room's keys, where a path stands for other modules
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",

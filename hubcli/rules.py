@@ -35,7 +35,7 @@ def check_expression(program: Program, structure: Structure) -> None:
         UnsupportedError: Parallel anywhere but at the root or under root Stacks, twice, or in rows; Split in an
             encoder-decoder.
     """
-    for expr in (program.expr,) if program.rows is None else program.rows:
+    for expr in program.exprs:
         if contains(expr, Split) and getattr(getattr(structure.model, "config", None), "is_encoder_decoder", False):
             raise UnsupportedError("Split: an encoder-decoder has several sequences, there is no single one to cut")
         copies = _copies(expr)
@@ -50,10 +50,7 @@ def check_cuts(program: Program, paths: Iterable[str], structure: Structure) -> 
     Raises:
         UnsupportedError: names the module.
     """
-    exprs = (program.expr,) if program.rows is None else program.rows
-    if program.rows is None and not any(
-        contains(expr, kind) for expr in exprs for kind in (Split, BatchSplit, Parallel)
-    ):
+    if program.rows is None and not contains(program.expr, Split, BatchSplit, Parallel):
         return
     path = next((path for path in paths if path in relative_positions(structure)), None)
     if path is not None:

@@ -22,6 +22,7 @@ from transformers.trainer_callback import ExportableState
 from hubcli import formats
 from hubcli.adapted import Adapted
 from hubcli.errors import IntegrityError, NotFoundError, UnsupportedError
+from hubcli.residents import ADDED_HEAD
 
 FOLDER, FORMAT = "adapters", "hubcli"
 STATE = "trainer_state.json"
@@ -124,7 +125,8 @@ class AdapterCheckpoints(TrainerCallback, ExportableState):  # type: ignore[misc
         for site, tensors in self.adapted.engine.adapters[name].sites.items():  # a fusion's file names ports too
             for at in (site.path, f"{site.path}:{site.port}"):
                 own |= {f"{at}/{key}".replace(".", "/"): tensor for key, tensor in tensors.items()}
-        for path, group in (*saved.tensors.items(), *saved.heads.items()):
+        added = {} if saved.added is None else {ADDED_HEAD: saved.added[1]}
+        for path, group in (*saved.tensors.items(), *saved.heads.items(), *added.items()):
             for parameter, tensor in group.items():
                 target = own.get(f"{path}.{parameter}".replace(".", "/"))
                 if target is None or target.shape != tensor.shape:

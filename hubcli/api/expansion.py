@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hubcli.api.workspace import Workspace
-from hubcli.composition import Block, Expr, Fuse, leaves, text
+from hubcli.composition import Expr, Fuse, blocks, leaves, text
 from hubcli.compositions import COMPOSITION, expand, renamed
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.manifest import Installed
@@ -89,21 +89,13 @@ def check_head(head: str | None, expr: Expr) -> None:
     """
     if head is None:
         return
-    known = tuple(dict.fromkeys(name for block in _fuses(expr) for name in leaves(block)))
+    known = tuple(dict.fromkeys(name for block in blocks(expr) if isinstance(block, Fuse) for name in leaves(block)))
     if not known:
         raise UsageError(
             f"head='{head}': it names a child of a Fuse, and there is none in {text(expr)}", hint="head=None"
         )
     if head not in known:
         raise UsageError(f"head='{head}': expected a child of a Fuse: {', '.join(known)}")
-
-
-def _fuses(expr: Expr) -> Iterator[Fuse]:
-    if isinstance(expr, Fuse):
-        yield expr
-    if isinstance(expr, Block):
-        for child in expr.children:
-            yield from _fuses(child)
 
 
 def speaking(head: str | None, adapted: Adapted, called: Mapping[str, str]) -> str | None:

@@ -73,7 +73,7 @@ def read_settings(config: Mapping[str, Any]) -> PrefixSettings:
         if key in ONLY and value not in ONLY[key]:
             found.append(f"{key}: {value!r:.60} is not supported")
         elif key not in (*DEFAULTS, *ONLY, *WITHOUT_EFFECT):
-            found.append(f"{key}: {value!r:.60}: unknown key")
+            found.append(f"{key}: unknown, expected one of {', '.join(DEFAULTS)}")
     if found:
         raise ConfigKeyError(f"prefix config: {'; '.join(found)}")
     full = {**DEFAULTS, **config}
