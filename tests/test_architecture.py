@@ -39,6 +39,7 @@ ROOMS: dict[str, list[str]] = {
         "versions",
         "toml_file",
         "progress",
+        "out_folder",
     ],
     "plugins": ["hookspecs", "method", "plugins", "packaged_bases"],
     "hub side": [
