@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from hubcli.errors import UnsupportedError
+from hubcli.merge_types import Merged, MergeOptions, MergePart
 from hubcli.targets import Targets, layer_index, pattern_value
 
 if TYPE_CHECKING:
@@ -16,7 +18,18 @@ if TYPE_CHECKING:
 
     from hubcli.families import Structure
 
-__all__ = ["HubcliWarning", "Leaf", "Method", "Site", "Targets", "layer_index", "pattern_value"]
+__all__ = [
+    "HubcliWarning",
+    "Leaf",
+    "MergeOptions",
+    "MergePart",
+    "Merged",
+    "Method",
+    "Site",
+    "Targets",
+    "layer_index",
+    "pattern_value",
+]
 
 S = TypeVar("S")
 ATTENTION = "attention"  # the port of keys and values
@@ -202,3 +215,18 @@ class Method(Generic[S]):
         """One leaf that does what these do one after the other, each seeing what came before, or None."""
         del leaves
         return None
+
+    def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
+        """One adapter that adds the weighted sum of what these add: exactly, or as `options.how` says.
+
+        A single part with weight 1 never comes here. The core gives the config its `modules_to_save`.
+
+        Raises:
+            UnsupportedError: that can't be done; the hint says what can.
+        """
+        del structure, options
+        shown = ", ".join(f"'{part.name}'" for part in parts)
+        raise UnsupportedError(
+            f"method '{self.name}' does not say how several of its adapters become one: {shown}",
+            hint="a composition of them needs no merge",
+        )

@@ -41,7 +41,7 @@ ROOMS: dict[str, list[str]] = {
         "progress",
         "out_folder",
     ],
-    "plugins": ["hookspecs", "method", "plugins", "packaged_bases"],
+    "plugins": ["hookspecs", "method", "merge_types", "plugins", "packaged_bases"],
     "hub side": [
         "http",
         "config",
