@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli import bases, formats, fusion_files, fusion_rules, strict_json
+from hubcli import bases, formats, fusion_files, fusion_rules, saving, strict_json
 from hubcli.adapter import Adapter, fitted, replicas, share
 from hubcli.added_heads import made_head
-from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError, UnsupportedError
+from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError
 from hubcli.formats import Checkpoint
 from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release
-from hubcli.plugins import plugins
 from hubcli.pretrained import LABELLED
 from hubcli.quantised import check_trainable, notes
 from hubcli.residents import ADDED_HEAD, replica
+from hubcli.saving import Parts
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -247,80 +247,21 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
     Raises:
         UnsupportedError: the format can't be written, or the method has no table for it.
     """
-    from hubcli.formats import adapterhub, own, peft
-
     formats.check_format(format)
     if isinstance(made.method, Fusion):
         fusion_files.save(made, folder, format, handle.structure)
         return
-    sites = {site.path: dict(tensors) for site, tensors in made.sites.items()}
-    heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
-    if len(sites) < len(made.sites):
-        raise UnsupportedError(f"'{made.name}' has several sites at one module, which no format can tell apart")
-    if format == own.FORMAT:
-        _without_copies(made, sites)
-        own.write(folder, made.method.name, made.config, made.base, sites, heads, made.labels or (), _added(made))
-        return
-    table = made.method.formats.get(format)
-    kind = plugins().method(made.method.name).claims.get(format)
-    if table is None or kind is None:
-        raise UnsupportedError(
-            f"method '{made.method.name}' can't be written as '{format}'",
-            hint=f"format='{own.FORMAT}' holds any method",
-        )
-    if format == adapterhub.FORMAT:
-        _save_for_adapterhub(made, folder, handle, table)
-        return
-    if made.added is not None:
-        raise UnsupportedError(
-            f"'{made.name}' brings a head of its own ({made.added.kind}), which peft's files can't hold",
-            hint=f"format='{own.FORMAT}' or '{adapterhub.FORMAT}' holds it",
-        )
-    base = made.base
-    kept, sites = made.method.gathered(handle.structure, made.settings, format, made.config, made.sites)
-    config = {
-        "task_type": handle.structure.task[1] or None,
-        **kept,
-        "peft_type": kind,
-        "base_model_name_or_path": base.id if base else made.config.get("base_model_name_or_path"),
-        "revision": base.revision if base else made.config.get("revision"),
-    }
-    peft.write(folder, config, sites, heads, table)
-
-
-def _without_copies(made: Adapter, sites: dict[str, dict[str, Any]]) -> None:
-    """A tensor that sites share is written once, at the first of them."""
-    written: set[tuple[str, str]] = set()
-    for site in made.sites:
-        for shared in made.method.shares(site, made.settings).items():
-            if shared in written:
-                del sites[site.path][shared[0]]
-            written.add(shared)
-
-
-def _save_for_adapterhub(made: Adapter, folder: Path, handle: Adapted, table: Mapping[str, str]) -> None:
-    """Write AdapterHub's folder; its files hold no replaced modules, and file sites under its own modules' names."""
-    from hubcli.formats import adapterhub
-
-    if made.heads:
-        raise UnsupportedError(
-            f"'{made.name}' replaces {', '.join(made.heads)}, which AdapterHub's files can't hold",
-            hint=f"format='{formats.FORMATS[-1]}' holds it",
-        )
-    structure = handle.structure
-    filed = made.method.filed(structure, made.settings, adapterhub.FORMAT)
-    if filed is None:
-        raise UnsupportedError(f"method '{made.method.name}' can't be written as '{adapterhub.FORMAT}'")
-    base = adapterhub.base_fields(structure, made.base)
-    own = {key: value for key, value in made.config.items() if key != "modules_to_save"}
-    sites = {path: dict(made.sites[site]) for path, site in filed.items()}
-    whole: dict[str, Any] = {}  # what sites share stands there once, for the adapter as a whole
-    for path, site in filed.items():
-        whole |= {parameter: sites[path].pop(parameter) for parameter in made.method.shares(site, made.settings)}
-    if whole:
-        sites[""] = whole
-    adapterhub.write(folder, made.filed_as or made.name, own, base, sites, table, _added(made))
-
-
-def _added(made: Adapter) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    return None if made.added is None else (made.added.config, dict(made.added.named_parameters()))
+    parts = Parts(
+        name=made.name,
+        method=made.method,
+        config=made.config,
+        settings=made.settings,
+        sites=made.sites,
+        heads={path: dict(twin.named_parameters()) for path, twin in made.heads.items()},
+        base=made.base,
+        labels=made.labels or (),
+        task=handle.structure.task[1] or None,
+        added=None if made.added is None else (made.added.config, dict(made.added.named_parameters())),
+        filed_as=made.filed_as,
+    )
+    saving.write(parts, folder, format, handle.structure)

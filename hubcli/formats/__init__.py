@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 FORMATS = ("peft", "adapterhub", "hubcli")
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What another library's files said of an adapter, word for word, so that the way back to that library is complete.
+
+    `documents` are its JSON files by name; `start` what the module paths in its keys began with (a model's prefix, or nothing).
+    """
+
+    format: str
+    documents: dict[str, dict[str, Any]]
+    start: str = ""
+
+
 @dataclass(slots=True)
 class Checkpoint:
     """An adapter as read from a folder.
@@ -24,7 +36,7 @@ class Checkpoint:
     module → parameter → tensor; `others` are tensors that belong to neither, by key. Tensors are views of the mapped file.
     `digest` is the sha256 of config and weights; `base` what the config says it was trained on; `labels` those of its head,
     where the format keeps them; `filed_as` the adapter's name, where the file has it in its keys; `added` a head that no module
-    of the model is replaced by: (its config, parameter -> tensor).
+    of the model is replaced by: (its config, parameter -> tensor); `origin` what the files of another library said.
     """
 
     format: str
@@ -39,6 +51,7 @@ class Checkpoint:
     labels: tuple[str, ...] = ()
     filed_as: str = ""
     added: tuple[dict[str, Any], dict[str, Tensor]] | None = None
+    origin: Origin | None = None
 
 
 def read(folder: Path) -> Checkpoint:

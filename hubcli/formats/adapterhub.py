@@ -19,9 +19,9 @@ from torch import Tensor
 
 from hubcli.errors import ConfigKeyError, MethodNotFoundError, UnsupportedError, WeightsError
 from hubcli.families import Structure, bare_class
-from hubcli.formats import Checkpoint
-from hubcli.formats.pickled import read_bin
-from hubcli.formats.weights import read_tensors, write_tensors
+from hubcli.formats import Checkpoint, Origin
+from hubcli.formats.pickled import weights_of
+from hubcli.formats.weights import write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.strict_json import loads, read_bytes
@@ -80,6 +80,7 @@ def read(folder: Path) -> Checkpoint:
     config.pop("version", None)
     digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
     made = Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, base_of(envelope), notes, filed_as=name)
+    made.origin = Origin(FORMAT, {CONFIG: envelope})
     if any((folder / file).exists() for file in (HEAD_CONFIG, HEAD_WEIGHTS, HEAD_BIN)):
         _read_head(folder, made)
     return made
@@ -97,6 +98,8 @@ def _read_head(folder: Path, made: Checkpoint) -> None:
     notes, tensors, sha256 = weights_of(folder, HEAD_WEIGHTS, HEAD_BIN)
     made.notes += notes
     made.digest = hashlib.sha256(bytes.fromhex(made.digest) + raw + bytes.fromhex(sha256)).hexdigest()
+    assert made.origin is not None
+    made.origin.documents[HEAD_CONFIG] = envelope
     config, named = envelope.get("config"), envelope.get("label2id")
     if config is None:  # a transformers model's own: classifier.weight, and the like
         for key, tensor in tensors.items():
@@ -109,17 +112,6 @@ def _read_head(folder: Path, made: Checkpoint) -> None:
     if strange is not None:
         raise WeightsError(f"{folder}: expected keys {start}…, found {strange[:200]}")
     made.added = config, {key.removeprefix(start): tensor for key, tensor in tensors.items()}
-
-
-def weights_of(folder: Path, safe: str, pickled: str) -> tuple[list[str], dict[str, Tensor], str]:
-    """(notes, tensors, sha256) of the weights; safetensors where both are there."""
-    file = folder / safe
-    if not file.is_file():
-        return [], *read_bin(folder / pickled)
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    notes = [f"{pickled} beside {safe} is ignored"] if (folder / pickled).exists() else []
-    return notes, read_tensors(file), sha256
 
 
 def base_of(envelope: Mapping[str, Any]) -> BaseModel | None:
@@ -159,6 +151,11 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^\w-]", "_", name)
 
 
+def with_heads(architecture: str) -> str:
+    """The name of the library's own class with heads around a bare model's: BertAdapterModel of BertModel."""
+    return re.sub(r"Model\Z", "AdapterModel", bare_class(architecture))
+
+
 def write(
     folder: Path,
     name: str,
@@ -167,26 +164,36 @@ def write(
     sites: Tree,
     table: Mapping[str, str],
     added: tuple[dict[str, Any], dict[str, Tensor]] | None = None,
+    heads: Mapping[str, Mapping[str, Tensor]] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Write a folder that AdapterHub's library loads with `use_safetensors=True`.
 
-    `base` gives model_class, model_name, model_type and hidden_size; `added` is a head: (config, parameter -> tensor).
+    `base` gives model_class, model_name, model_type and hidden_size; `added` is a head: (config, parameter -> tensor), `heads`
+    modules of a transformers model's head. What the library itself once said of the adapter (`origin`) is said again.
     """
+    said = origin.documents if origin is not None and origin.format == FORMAT else {}
+    if added is not None:  # the library takes a head only where its own class with heads is named
+        base = {**base, "model_class": with_heads(base["model_class"])}
     plain = plain_name(name)
+    envelope = said.get(CONFIG) or {"config": dict(config), **base, "name": plain, "version": VERSION}
+    plain = str(envelope["name"])
     tensors = {
         f"{path}.{table[parameter].replace('*', plain)}".removeprefix("."): tensor
         for path, group in sites.items()
         for parameter, tensor in group.items()
     }
-    if added is not None:  # the library takes a head only where its own class with heads is named
-        base = {**base, "model_class": re.sub(r"Model\Z", "AdapterModel", bare_class(base["model_class"]))}
-        head = {f"heads.{plain}.{parameter}": tensor for parameter, tensor in added[1].items()}
-        _write(folder, HEAD_CONFIG, HEAD_WEIGHTS, {"config": added[0], **base, "name": plain}, head)
-    _write(folder, CONFIG, WEIGHTS, {"config": dict(config), **base, "name": plain}, tensors)
+    if added is not None:
+        head = said.get(HEAD_CONFIG) or {"config": added[0], **base, "name": plain, "version": VERSION}
+        named = {f"heads.{head['name']}.{parameter}": tensor for parameter, tensor in added[1].items()}
+        _write(folder, HEAD_CONFIG, HEAD_WEIGHTS, head, named)
+    if heads and HEAD_CONFIG in said:
+        named = {f"{path}.{name}": tensor for path, group in heads.items() for name, tensor in group.items()}
+        _write(folder, HEAD_CONFIG, HEAD_WEIGHTS, said[HEAD_CONFIG], named)
+    _write(folder, CONFIG, WEIGHTS, envelope, tensors)
 
 
 def _write(folder: Path, file: str, weights: str, envelope: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / weights, tensors)
-    text = json.dumps({**envelope, "version": VERSION}, indent=2, sort_keys=True) + "\n"
-    (folder / file).write_text(text, encoding="utf-8")
+    (folder / file).write_text(json.dumps(envelope, indent=2, sort_keys=True), encoding="utf-8")

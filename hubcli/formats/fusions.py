@@ -20,6 +20,7 @@ from torch import Tensor
 from hubcli.composition import text
 from hubcli.errors import ConfigKeyError, HubcliError, IntegrityError, UnsupportedError, WeightsError
 from hubcli.formats import Checkpoint, adapterhub, own
+from hubcli.formats.pickled import weights_of
 from hubcli.formats.weights import read_tensors, write_tensors
 from hubcli.fusion import FUSION
 from hubcli.manifest import BaseModel
@@ -87,7 +88,7 @@ def _read_adapterhubs(folder: Path) -> Checkpoint:
     children = name.split(",") if children is None else children
     if not isinstance(children, list) or not all(isinstance(child, str) and child for child in children):
         raise ConfigKeyError(f"{file}: adapter_names: expected names, found {children!r:.60}")
-    notes, tensors, sha256 = adapterhub.weights_of(folder, SAFE, BIN)
+    notes, tensors, sha256 = weights_of(folder, SAFE, BIN)
     table = {parameter: f"{CONTAINER}.*.{ending}" for parameter, ending in TABLE.items()}
     sites, others = adapterhub.sorted_keys(tensors, table, name)
     return Checkpoint(

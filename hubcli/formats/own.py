@@ -3,11 +3,14 @@
 Keys are `<module path>.<parameter>`, a method's parameters by the names that the method itself gives them. The manifest holds
 `format` ("hubcli"), `v`, `method`, `config`, `base` (as in an index entry, or null), `heads` (paths of replaced modules, whose
 parameters stand among the others), `labels` (of the head, in order of their ids) and `added_head` (the config of a head beside
-the model's modules, or null; its keys are `added_head.<parameter>`).
+the model's modules, or null; its keys are `added_head.<parameter>`). What was converted from another library's format also has
+`origin` (`format`, `documents`: that library's JSON files by name, `start`: what its module paths began with) and `others`
+(keys of tensors that are no part of the method, kept as they were).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from hubcli.errors import HubcliError, IntegrityError, UnsupportedError, WeightsError
-from hubcli.formats import Checkpoint
+from hubcli.formats import Checkpoint, Origin
 from hubcli.formats.weights import read_tensors, write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
@@ -51,7 +54,9 @@ def read(folder: Path) -> Checkpoint:
     with weights.open("rb") as stream:
         digest.update(hashlib.file_digest(stream, "sha256").digest())
     head = document["added_head"]
-    sites, heads = sorted_keys(read_tensors(weights), [*document["heads"], *([ADDED] if head is not None else [])])
+    tensors = read_tensors(weights)
+    others = {key: tensors.pop(key) for key in document["others"] if key in tensors}
+    sites, heads = sorted_keys(tensors, [*document["heads"], *([ADDED] if head is not None else [])])
     added = heads.pop(ADDED, None)
     base = document["base"]
     return Checkpoint(
@@ -60,12 +65,28 @@ def read(folder: Path) -> Checkpoint:
         config=document["config"],
         tensors=sites,
         heads=heads,
-        others={},
+        others=others,
         digest=digest.hexdigest(),
         base=None if base is None else BaseModel.from_json(base),
         labels=tuple(document["labels"]),
         added=None if head is None or added is None else (head, added),
+        origin=origin_of(document["origin"], file),
     )
+
+
+def origin_of(said: dict[str, Any] | None, file: Path) -> Origin | None:
+    """The manifest's `origin`.
+
+    Raises:
+        IntegrityError: a field of it is missing or of another type.
+    """
+    if said is None:
+        return None
+    format, documents, start = said.get("format"), said.get("documents"), said.get("start", "")
+    sound = isinstance(documents, dict) and all(isinstance(one, dict) for one in documents.values())
+    if not isinstance(format, str) or not isinstance(start, str) or not isinstance(documents, dict) or not sound:
+        raise IntegrityError(f"{file}: origin: expected format, documents and start, found {said!r:.60}")
+    return Origin(format, documents, start)
 
 
 def holds(folder: Path) -> bool:
@@ -85,7 +106,15 @@ def checked(document: Any, file: Path) -> dict[str, Any]:
         raise UnsupportedError(
             f"{file}: expected v {V}, found {document.get('v')!r:.20}", hint="it may be a newer hubcli's: upgrade"
         )
-    fields: dict[str, Any] = {"base": None, "heads": [], "labels": [], "added_head": None, **document}
+    missing: dict[str, Any] = {
+        "base": None,
+        "heads": [],
+        "labels": [],
+        "added_head": None,
+        "origin": None,
+        "others": [],
+    }
+    fields: dict[str, Any] = {**missing, **document}
     wanted = {
         "method": str,
         "config": dict,
@@ -93,13 +122,15 @@ def checked(document: Any, file: Path) -> dict[str, Any]:
         "heads": list,
         "labels": list,
         "added_head": dict | None,
+        "origin": dict | None,
+        "others": list,
     }
     for name, kind in wanted.items():
         if not isinstance(fields.get(name), kind):
             shown = kind.__name__ if isinstance(kind, type) else "object or null"
             raise IntegrityError(f"{file}: {name}: expected {shown}, found {fields.get(name)!r:.60}")
-    if not all(isinstance(item, str) for item in (*fields["heads"], *fields["labels"])):
-        raise IntegrityError(f"{file}: heads and labels: expected texts")
+    if not all(isinstance(item, str) for key in ("heads", "labels", "others") for item in fields[key]):
+        raise IntegrityError(f"{file}: heads, labels and others: expected texts")
     if fields["base"] is not None and not isinstance(fields["base"].get("id"), str):
         raise IntegrityError(f"{file}: base.id: expected text, found {fields['base'].get('id')!r:.60}")
     return fields
@@ -131,6 +162,8 @@ def write(
     heads: Mapping[str, Mapping[str, Tensor]],
     labels: Sequence[str] = (),
     added: tuple[dict[str, Any], dict[str, Tensor]] | None = None,
+    origin: Origin | None = None,
+    others: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a folder that `read` reads.
 
@@ -152,16 +185,14 @@ def write(
         "heads": list(heads),
         "labels": list(labels),
         "added_head": None if added is None else added[0],
+        **({} if origin is None else {"origin": dataclasses.asdict(origin)}),
+        **({"others": sorted(others)} if others else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(
         folder / WEIGHTS,
-        {
-            f"{path}.{name}": t
-            for tree in (sites, replaced)
-            for path, group in tree.items()
-            for name, t in group.items()
-        },
+        {f"{path}.{name}": t for tree in (sites, replaced) for path, group in tree.items() for name, t in group.items()}
+        | dict(others or {}),
     )
     text = json.dumps(document, indent=2, sort_keys=True, default=_listed, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -15,15 +15,17 @@ from typing import Any
 
 from torch import Tensor
 
-from hubcli.errors import IntegrityError, MethodNotFoundError, UnsafeFormatError, UnsupportedError, WeightsError
-from hubcli.formats import Checkpoint
-from hubcli.formats.weights import read_tensors, write_tensors
+from hubcli.errors import IntegrityError, MethodNotFoundError, UnsupportedError, WeightsError
+from hubcli.formats import Checkpoint, Origin
+from hubcli.formats.pickled import weights_of
+from hubcli.formats.weights import write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.strict_json import loads, read_bytes
 
+FORMAT = "peft"
 PREFIX, WHOLE_PREFIX = "base_model.model.", "base_model."
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, BIN = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MAX_CONFIG = 1 << 20  # bytes
 
 
@@ -33,7 +35,7 @@ def read(folder: Path) -> Checkpoint:
     Raises:
         UnsupportedError: the config is another library's.
         MethodNotFoundError, PluginError: no method plugin for its peft_type.
-        UnsafeFormatError: the weights are there as pickle only.
+        UnsafeFormatError: the `.bin` holds more than tensors.
         WeightsError: the weights are missing or can't be read.
     """
     raw = read_bytes(folder / CONFIG, limit=MAX_CONFIG, where=str(folder / CONFIG))
@@ -49,24 +51,16 @@ def read(folder: Path) -> Checkpoint:
             f"no plugin provides peft_type {kind[:60]!r}",
             hint="a method is a plugin: install the package that brings it",
         )
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        if (folder / "adapter_model.bin").exists():
-            raise UnsafeFormatError(
-                f"{folder}: expected {WEIGHTS}, found adapter_model.bin, a pickle, which can run code"
-            )
+    if not (folder / WEIGHTS).is_file() and not (folder / BIN).is_file():
         raise WeightsError(f"{folder}: {WEIGHTS} is missing")
-    digest = hashlib.sha256(raw)
-    with weights.open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
+    notes, tensors, sha256 = weights_of(folder, WEIGHTS, BIN)
+    digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
     method = plugins().method_class(info.name)()
-    sites, heads, others = sorted_keys(
-        read_tensors(weights), method.formats["peft"], config.get("modules_to_save") or ()
-    )
-    notes = ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
-    base = _base(config)
-    config, sites = method.translated("peft", config, sites)
-    return Checkpoint("peft", info.name, config, sites, heads, others, digest.hexdigest(), base, notes)
+    sites, heads, others = sorted_keys(tensors, method.formats["peft"], config.get("modules_to_save") or ())
+    notes += ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
+    base, origin = _base(config), Origin(FORMAT, {CONFIG: dict(config)})
+    config, sites = method.translated(FORMAT, config, sites)
+    return Checkpoint(FORMAT, info.name, config, sites, heads, others, digest, base, notes, origin=origin)
 
 
 def _base(config: Mapping[str, Any]) -> BaseModel | None:
@@ -121,13 +115,32 @@ def write(
     sites: Tree,
     heads: Mapping[str, Mapping[str, Tensor]],
     table: Mapping[str, str],
+    origin: Origin | None = None,
+    others: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a folder that plain peft loads.
+    """Write a folder that plain peft loads; what peft itself once said of the adapter (`origin`) is said again.
 
     Raises:
         UnsupportedError: peft knows no such type.
         IntegrityError: peft's own config class refuses the config.
     """
+    said = origin.documents.get(CONFIG) if origin is not None and origin.format == FORMAT else None
+    document = said or _document(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{PREFIX}{path}.{table[name]}" if path else table[name]: t
+        for path, group in sites.items()
+        for name, t in group.items()
+    }
+    before = WHOLE_PREFIX if "" in sites else PREFIX
+    tensors |= {f"{before}{path}.{name}": t for path, group in heads.items() for name, t in group.items()}
+    write_tensors(folder / WEIGHTS, tensors | dict(others or {}))
+    text = json.dumps(document, indent=2, sort_keys=True, default=_listed)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def _document(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with every key that peft's own class writes."""
     import peft
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -142,18 +155,7 @@ def write(
         made = made_by(**{key: value for key, value in config.items() if key in known})
     except (TypeError, ValueError) as error:
         raise IntegrityError(f"peft {peft.__version__} refuses this config", cause=str(error)) from error
-    document = {**made.to_dict(), "peft_version": peft.__version__, "inference_mode": True}
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"{PREFIX}{path}.{table[name]}" if path else table[name]: t
-        for path, group in sites.items()
-        for name, t in group.items()
-    }
-    before = WHOLE_PREFIX if "" in sites else PREFIX
-    tensors |= {f"{before}{path}.{name}": t for path, group in heads.items() for name, t in group.items()}
-    write_tensors(folder / WEIGHTS, tensors)
-    text = json.dumps(document, indent=2, sort_keys=True, default=_listed) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    return {**made.to_dict(), "peft_version": peft.__version__, "inference_mode": True}
 
 
 def _listed(value: Any) -> Any:

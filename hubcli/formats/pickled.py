@@ -31,6 +31,17 @@ SECONDS = 120  # one file, the child's start included
 KEPT = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TEMP", "SYSTEMROOT")
 
 
+def weights_of(folder: Path, safe: str, pickled: str) -> tuple[list[str], dict[str, Tensor], str]:
+    """(notes, tensors, sha256) of the weights; safetensors where both are there."""
+    file = folder / safe
+    if not file.is_file():
+        return [], *read_bin(folder / pickled)
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    notes = [f"{pickled} beside {safe} is ignored"] if (folder / pickled).exists() else []
+    return notes, read_tensors(file), sha256
+
+
 def read_bin(file: Path) -> tuple[dict[str, Tensor], str]:
     """(the tensors of a pickled file, its sha256).
 

@@ -67,7 +67,7 @@ BROKEN: dict[str, tuple[Change, type[HubcliError], str]] = {
     "method unknown": (lambda m, t: m.update(method="lroa"), MethodNotFoundError, "lroa"),
     "config": (lambda m, t: m.update(config=[]), IntegrityError, "config: expected dict"),
     "base": (lambda m, t: m.update(base={"revision": "x"}), IntegrityError, r"base\.id"),
-    "heads": (lambda m, t: m.update(heads=[1]), IntegrityError, "heads and labels"),
+    "heads": (lambda m, t: m.update(heads=[1]), IntegrityError, "heads, labels and others"),
     "head without tensors": (lambda m, t: m.update(heads=["scorer"]), WeightsError, "scorer"),
     "head not named": (lambda m, t: m.update(heads=[]), WeightsError, "classifier"),
     "tensor unknown": (lambda m, t: t.update({"x.lora_A": torch.ones(2, 16)}), WeightsError, "doesn't name it"),
