@@ -88,7 +88,8 @@ def attend(
             f"{live.site.path}: continuous batching keeps keys and values where none can be added"
         )
     boolean = own is sdpa_attention_forward
-    mask = longer_mask(attention_mask, extra, query, key, boolean and _causal(module, query, kwargs), boolean)
+    causal = attention_mask is None and boolean and _causal(module, query, kwargs)
+    mask = longer_mask(attention_mask, extra, query, key, causal, boolean)
     if kwargs.get("position_bias") is not None:
         kwargs["position_bias"] = F.pad(kwargs["position_bias"], (extra.length, 0))
     rows = key.shape[0]

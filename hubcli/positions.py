@@ -23,7 +23,8 @@ from hubcli.families import Structure
 class Shift:
     """Adds a program's shifts to `position_ids` on the way into the model. `padded` makes positions as RoBERTa does.
 
-    `inside` is the module that gets the positions of an encoder-decoder's decoder, which makes them itself.
+    `inside` is the module that gets the positions of an encoder-decoder's decoder, which makes them itself. `even` is the shift
+    of every row where there is one: a traced model then takes batches of any size.
     """
 
     expr: Expr
@@ -31,6 +32,7 @@ class Shift:
     shifts: Mapping[str, int]
     padded: nn.Module | None
     inside: nn.Module | None = None
+    even: int | None = None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The inputs with shifted positions."""
@@ -44,7 +46,10 @@ class Shift:
             raise UnsupportedError(
                 "positions move under this adapter: expected input_ids or inputs_embeds, found neither"
             )
-        moved = torch.tensor(self._amounts(given.shape[0]), device=given.device).unsqueeze(1)
+        if self.even is None:
+            moved = torch.tensor(self._amounts(given.shape[0]), device=given.device).unsqueeze(1)
+        else:
+            moved = torch.full((given.shape[0], 1), self.even, device=given.device)
         return args, {**kwargs, "position_ids": self._positions(given, kwargs, moved)}
 
     def within(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> Tensor:
@@ -59,7 +64,9 @@ class Shift:
         return torch.stack([rows[i if len(rows) == len(each) else 0] for i, rows in enumerate(each)])
 
     def _amounts(self, count: int) -> list[int]:
-        """By how much each of `count` rows moves."""
+        """By how much each of `count` rows moves; one number where all move alike."""
+        if self.even is not None:
+            return [self.even]
         if self.rows is None:
             return of_rows(self.expr, self.shifts, count)
         return [of_rows(expr, self.shifts, 1)[0] for expr in self.rows]
@@ -85,13 +92,15 @@ def shift_of(expr: Expr, rows: Sequence[Expr] | None, shifts: Mapping[str, int],
     """
     if not any(shifts.values()):
         return None
-    for one in (expr,) if rows is None else rows:
-        _agreed(one, shifts)
+    agreed = {_agreed(one, shifts) for one in ((expr,) if rows is None else rows)}
+    even = next(iter(agreed)) if len(agreed) == 1 else None
     inside = decoder_positions(structure)
     if inside is None and not _takes_positions(structure.model):
         raise UnsupportedError(f"the adapter moves positions, which a {structure.base_class} doesn't take as an input")
     padded = next((m for m in structure.modules.values() if hasattr(m, "create_position_ids_from_input_ids")), None)
-    return Shift(expr, None if rows is None else tuple(rows), shifts, padded, inside)
+    return Shift(
+        expr, None if rows is None else tuple(rows), shifts, padded, inside, even if isinstance(even, int) else None
+    )
 
 
 def decoder_positions(structure: Structure) -> nn.Module | None:
