@@ -206,6 +206,28 @@ class Method(Generic[S]):
         """`value + delta`, as one expression where that is faster."""
         return value + self.delta(leaf, module, x, value)
 
+    def weight_delta(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None] | None:
+        """What a (frozen) leaf adds to its module's weight and bias, where its delta is a change of these; None: it is none.
+
+        `weight` and `bias` are laid out as the module's own and hold what came before (in float32 or finer, None where there
+        is none); both answers are laid out likewise, None for no change. A bias may be made where the module has none.
+        """
+        del leaf, site, module, weight, bias
+        return None
+
+    def fold(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None] | None:
+        """The new weight and bias, as one expression where that is faster than `weight_delta`; neither is written into."""
+        delta = self.weight_delta(leaf, site, module, weight, bias)
+        if delta is None:
+            return None
+        changes = zip((weight, bias), delta, strict=True)
+        new_weight, new_bias = (old if add is None else add if old is None else old + add for old, add in changes)
+        return new_weight, new_bias
+
     def merge(self, leaves: Sequence[Leaf], weights: Sequence[float]) -> Leaf | None:
         """One leaf whose delta is the weighted sum of these (frozen, of one form and site), or None if there is none."""
         del leaves, weights
