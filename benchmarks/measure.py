@@ -45,6 +45,8 @@ class Row:
         bar: the most that the median of `value` may be; None where it is for information.
         against: for a ratio, what the figure is compared with.
         own, peer: the times behind a ratio, in milliseconds.
+        stretch: what would be better still than the bar.
+        interval: of a ratio near 1, the 95 % interval of its median; the whole of it has to lie at or under the bar.
     """
 
     what: str
@@ -54,15 +56,20 @@ class Row:
     against: str = ""
     own: Spread | None = None
     peer: Spread | None = None
+    stretch: float | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def verdict(self) -> str:
-        """met, missed by how much, or "" where there is no bar."""
+        """met, missed by how much, not shown (an interval that holds the bar), or "" where there is no bar."""
         if self.bar is None:
             return ""
         over = self.value.median - self.bar
-        if over <= 0:
-            return "met"
+        least, most = self.interval or (self.value.median, self.value.median)
+        if most <= self.bar:
+            return "met, stretch too" if self.stretch is not None and most <= self.stretch else "met"
+        if least <= self.bar:
+            return "not shown"
         return f"missed by {over / self.bar:.0%}" if self.bar else f"missed by {over:g}"
 
 
@@ -134,6 +141,7 @@ class Result:
     seed: int
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ("hubcli", "huggingface_hub", "click")
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
 
     def write(self) -> None:
@@ -145,7 +153,7 @@ class Result:
             "commit": _commit(),
             "machine": _machine(),
             "load": {"before": round(self.load_before, 2), "after": round(os.getloadavg()[0], 2)},
-            "versions": _versions(),
+            "versions": _versions(self.packages),
             "facts": self.facts,
             "rows": [{**asdict(row), "verdict": row.verdict} for row in self.rows],
         }
@@ -175,7 +183,7 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.5g}")
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _commit() -> str:
@@ -194,6 +202,6 @@ def _machine() -> dict[str, Any]:
     return {"system": f"{platform.system()} {platform.machine()}", "cpu": model, "cores": os.cpu_count()}
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("hubcli", "huggingface_hub", "click")}
-    return {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, **packages}
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {name: version(name) for name in packages}
+    return {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, **found}

@@ -6,32 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.measure import ROOT, Row, Spread, read
+from benchmarks.texts import METHOD, NOTES, TITLES, WHY
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-TITLES = {"startup": "Start-up", "install": "Install", "index": "Index"}
-METHOD = """# Benchmarks
-
-Written by `python -m benchmarks` (or `make bench`) from `benchmarks/results/*.json`; don't edit it by hand.
-
-Times are CPU times (user + system) in milliseconds: of whole processes with the children they waited for, or, for the
-index, of calls in one process. All contestants run in one session, in a new random order each round, one thread each, after
-a round that does not count; caches of the file system are warm. A ratio is taken round by round; the table shows its median
-and, in brackets, its least and greatest value. The bar is held by the median. Compare ratios, not times: these depend on the
-machine.
-"""
-NOTES = {
-    "startup": "The home folder has the bundled adapter installed. `hf` is huggingface_hub's command line.",
-    "install": """The repository is that of the bundled adapter: {files} files, {bytes:,} bytes. The hub is `hubcli hub serve`'s
-server in a process of its own on loopback, whose CPU time does not count; `hf download` takes the repository from it as
-well, with Xet and telemetry off. Home and cache are empty at every start but for the two rows "there already" and "again", so a
-first install also builds the view of its index. hubcli hashes every byte and checks every file; after each run the
-files are looked for and their sizes compared. What HTTP adds to a mirror is mostly the import of the standard library's
-client. Loopback has no latency: these are no download times.""",
-    "index": """{entries:,} synthetic entries of {entry_bytes} bytes on average, checked and read by the product's own code:
-`hubcli index build` of the folder took {build_s:.1f} s of CPU time, the view built from the static index once a snapshot
-{view_s:.1f} s, and is {view_mb:.0f} MB. "Raw FTS5" is `SELECT rowid, bm25(…) … MATCH … ORDER BY rank LIMIT 10` on the same
-table; hubcli's search also reads what it shows of the hits. The view's file is in the file system's cache.""",
-}
 
 
 def write() -> None:
@@ -53,26 +30,39 @@ def _lines() -> Iterable[str]:
         yield f"## {title}\n"
         yield NOTES[name].format(**result["facts"]) + "\n"
         yield from table(result["rows"])
+        yield from _reasons(result["rows"])
         yield f"\n{_setting(result)}\n"
 
 
 def table(rows: Iterable[Row]) -> Iterable[str]:
     """A Markdown table."""
-    yield "| what | against | ms | peer, ms | figure | bar | verdict |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| what | against | ms | peer, ms | figure | bar | stretch | verdict |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for row in rows:
         bar = "" if row.bar is None else f"≤ {_number(row.bar)}{_unit(row.unit)}"
-        cells = (row.what, row.against, _median(row.own), _median(row.peer), _figure(row), bar, row.verdict)
+        stretch = "" if row.stretch is None else f"{_number(row.stretch)}{_unit(row.unit)}"
+        cells = (row.what, row.against, _median(row.own), _median(row.peer), _figure(row), bar, stretch, row.verdict)
         yield "| " + " | ".join(cells) + " |"
+
+
+def _reasons(rows: Iterable[Row]) -> Iterable[str]:
+    """Why a bar is missed and what would get there."""
+    missed = [row for row in rows if row.bar is not None and not row.verdict.startswith("met")]
+    for row in missed:
+        reason = next((text for start, text in WHY.items() if row.what.startswith(start)), None)
+        if reason:
+            yield f"\n*{row.what}*: {reason}"
 
 
 def _figure(row: Row) -> str:
     low, middle, high = (_number(value) for value in (row.value.min, row.value.median, row.value.max))
-    return f"{middle}{_unit(row.unit)}" + (f" ({low} to {high})" if low != high else "")
+    spread = f" ({low} to {high})" if low != high else ""
+    sure = "; 95 %: {:.3f} to {:.3f}".format(*row.interval) if row.interval else ""
+    return f"{middle}{_unit(row.unit)}{spread}{sure}"
 
 
 def _unit(unit: str) -> str:
-    return " ×" if unit == "x" else f" {unit}"
+    return " ×" if unit == "x" else f" {unit}" if unit else ""
 
 
 def _median(spread: Spread | None) -> str:
