@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from hubcli import answers, loading
+from hubcli import answers, loading, merging
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter, AdapterInfo
 from hubcli.bases import Identity
@@ -20,6 +20,7 @@ from hubcli.errors import ActiveError, ConfigKeyError, NotFoundError, RefError
 from hubcli.families import Structure
 from hubcli.fusion import FUSION, Fusion, pull
 from hubcli.manifest import Installed
+from hubcli.merge_types import options_of
 from hubcli.method import Method
 from hubcli.residents import CHILD, Residents, Room
 
@@ -218,6 +219,28 @@ class Adapted:
         """
         loading.save(self._named(name), Path(folder), format, self)
         return Path(folder)
+
+    def merge(
+        self,
+        expr: Expr,
+        name: str,
+        how: str | None = None,
+        *,
+        head: str | None = None,
+        allow_base_mismatch: bool = False,
+        **options: Any,
+    ) -> str:
+        """Make one new adapter, inactive, of a composition of several; what it did stands in its notes.
+
+        Args:
+            expr: names, or Stacks and Averages of them. how: as `hubcli merge`; None is exact, else an error says what can be.
+            head: whose head it gets; None: what answers under the composition. options: as `merge_types.options_of`.
+
+        Raises:
+            UnsupportedError, UsageError, BaseMismatchError, NameInUseError: as `hubcli.merging.merge`.
+        """
+        merging.merge(self, expr, name, options_of(how, **options), head=head, allow_base_mismatch=allow_base_mismatch)
+        return name
 
     def _named(self, name: str) -> Adapter:
         if name not in self.engine.adapters:

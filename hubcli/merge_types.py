@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hubcli.errors import UnsupportedError
+from hubcli.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,7 @@ class MergeOptions:
 
     `how` is one of `HOWS`. `rank` and `energy` say how much an SVD keeps: at most so many ranks a site, or the fewest whose
     squares make up this share. `density` is the share of numbers that pruning keeps, `majority_sign` how TIES counts votes.
+    `seed` starts torch's random numbers, which the core has done before a method is asked.
     `stacked`: a `Stack` has several children, so each must see what came before. `averaged`: an `Average` has several.
     `replaced` are the modules that the merged adapter's heads replace, as a config's `modules_to_save` names them.
     `tick(done, of)` is to be called after each of many steps.
@@ -50,6 +51,7 @@ class MergeOptions:
     energy: float | None = None
     density: float | None = None
     majority_sign: str = SIGNS[0]
+    seed: int = 0
     stacked: bool = False
     averaged: bool = False
     replaced: tuple[str, ...] = ()
@@ -65,6 +67,52 @@ class MergeOptions:
             raise UnsupportedError(
                 f"method '{method}' can't be merged by {self.how}", hint=f"it can be merged by {', '.join(hows)}"
             )
+
+
+def options_of(
+    how: str | None,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    density: float | None = None,
+    majority_sign: str | None = None,
+    seed: int | None = None,
+) -> MergeOptions:
+    """What a person asked for, checked: nothing is taken by silence that `how` needs, nothing ignored that it doesn't.
+
+    Raises:
+        UsageError: names the option.
+    """
+    how = EXACT if how is None else how
+    if how not in HOWS:
+        import difflib
+
+        close = difflib.get_close_matches(str(how), HOWS, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(HOWS)}"
+        raise UsageError(f"how: {how!r:.60} is no way to merge", hint=hint)
+    cuts = how.endswith(SVD)
+    prunes = how.removesuffix(f"_{SVD}") in PRUNED
+    for name, value, meant, needed in (
+        ("rank", rank, cuts, False),
+        ("energy", energy, cuts, False),
+        ("density", density, prunes, True),
+        ("majority_sign", majority_sign, "ties" in how, False),
+        ("seed", seed, how.startswith("dare"), False),
+    ):
+        if value is not None and not meant:
+            raise UsageError(f"{name}: {value!r:.60} means nothing to {how}")
+        if value is None and meant and needed:
+            raise UsageError(f"{name}: {how} needs it: the share of numbers that are kept, e.g. 0.5")
+    if cuts and rank is None and energy is None:
+        raise UsageError(f"rank, energy: {how} needs one of them", hint="rank=16, or energy=0.95 of the squares")
+    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
+        raise UsageError(f"rank: expected a whole number from 1, found {rank!r:.60}")
+    for name, share in (("energy", energy), ("density", density)):
+        if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1):
+            raise UsageError(f"{name}: expected a share above 0 and up to 1, found {share!r:.60}")
+    if majority_sign not in (None, *SIGNS):
+        raise UsageError(f"majority_sign: expected one of {', '.join(SIGNS)}, found {majority_sign!r:.60}")
+    return MergeOptions(how, rank, energy, density, majority_sign or SIGNS[0], 0 if seed is None else seed)
 
 
 @dataclass(slots=True)

@@ -66,6 +66,8 @@ ROOMS: dict[str, list[str]] = {
         "engine",
         "entrance",
         "loading",
+        "merging",
+        "merged_heads",
         "residents",
         "saving",
         "rules",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
-from hubcli.method import Leaf, Method, Site
-from hubcli_lora import adapterhub, maths
+from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site
+from hubcli_lora import adapterhub, maths, merging
 from hubcli_lora.check import KEYS
 from hubcli_lora.settings import ALL_LINEAR, LoraSettings, read_settings
 
@@ -175,6 +175,10 @@ class Lora(Method[LoraSettings]):
     def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
         """A stack of LoRAs is the sum of their deltas."""
         return self.merge(leaves, [1.0] * len(leaves))
+
+    def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
+        """Ranks side by side, cut by SVD, or pruned; as `hubcli_lora.merging.merged`."""
+        return merging.merged(structure, parts, options)
 
 
 def _linear(structure: Structure, settings: LoraSettings) -> tuple[str, ...]:
