@@ -11,7 +11,7 @@ from torch import Tensor
 from hubcli.adapter import Adapter, absent, check_shapes
 from hubcli.composition import leaves
 from hubcli.errors import NotFoundError, UnsupportedError, WeightsError
-from hubcli.formats import Checkpoint, adapterhub, check_format, fusions, own
+from hubcli.formats import Checkpoint, Origin, adapterhub, check_format, fusions, own
 from hubcli.fusion import PORTS, Fusion
 from hubcli.fusion_rules import is_fusion
 from hubcli.fusion_settings import FusionSettings
@@ -114,8 +114,8 @@ def _check_same(path: str, sites: Mapping[str, Site | None]) -> None:
         )
 
 
-def save(made: Adapter, folder: Path, format: str, structure: Structure) -> None:
-    """Write a fusion's folder.
+def save(made: Adapter, folder: Path, format: str, structure: Structure, origin: Origin | None = None) -> None:
+    """Write a fusion's folder; `origin` is what the files of another library said of it.
 
     Raises:
         UnsupportedError: peft has none; AdapterHub's can't hold its head, or children that are blocks, are not loaded, or are
@@ -125,7 +125,7 @@ def save(made: Adapter, folder: Path, format: str, structure: Structure) -> None
     if format == own.FORMAT:
         sites = {f"{site.path}:{site.port}": dict(tensors) for site, tensors in made.sites.items()}
         heads = {path: dict(twin.named_parameters()) for path, twin in made.heads.items()}
-        fusions.write_own(folder, made.config, made.base, sites, heads, made.labels or ())
+        fusions.write_own(folder, made.config, made.base, sites, heads, made.labels or (), origin)
         return
     hint = f"format='{own.FORMAT}' holds any fusion"
     if format != adapterhub.FORMAT:
@@ -143,7 +143,9 @@ def save(made: Adapter, folder: Path, format: str, structure: Structure) -> None
     named = [found.filed_as or name for name in children if (found := _called(name, made.method.adapters))]  # type: ignore[attr-defined]
     config = {key: value for key, value in made.config.items() if key not in ("of", "modules_to_save")}
     base = adapterhub.base_fields(structure, made.base)
-    fusions.write_adapterhubs(folder, made.filed_as or ",".join(named), named, config, base, filed)
+    start = origin.start if origin is not None else ""
+    placed = {f"{start}.{path}".strip("."): tensors for path, tensors in filed.items()}
+    fusions.write_adapterhubs(folder, made.filed_as or ",".join(named), named, config, base, placed, origin)
 
 
 def _adapterhubs_sites(made: Adapter, structure: Structure, hint: str) -> dict[str, dict[str, Tensor]]:

@@ -66,13 +66,7 @@ def write(parts: Parts, folder: Path, format: str, structure: Structure | None) 
         own.write(folder, parts.method.name, parts.config, parts.base, sites, parts.heads, parts.labels, parts.added,
                   parts.origin, parts.others)  # fmt: skip
         return
-    table = parts.method.formats.get(format)
-    kind = plugins().method(parts.method.name).claims.get(format)
-    if table is None or kind is None:
-        raise UnsupportedError(
-            f"method '{parts.method.name}' can't be written as '{format}'",
-            hint=f"format='{own.FORMAT}' holds any method",
-        )
+    table, kind = table_of(parts.method, format)
     if format == adapterhub.FORMAT:
         assert structure is not None, "AdapterHub's files are written for a model"
         _for_adapterhub(parts, folder, structure, table)
@@ -80,9 +74,27 @@ def write(parts: Parts, folder: Path, format: str, structure: Structure | None) 
     if parts.added is not None:
         raise UnsupportedError(
             f"'{parts.name}' brings a head of its own ({parts.added[0].get('head_type')}), which peft's files can't hold",
-            hint=f"format='{own.FORMAT}' or '{adapterhub.FORMAT}' holds it; head=None writes it without",
+            hint=f"format='{own.FORMAT}' or '{adapterhub.FORMAT}' holds it",
         )
     peft.write(folder, *_for_peft(parts, structure, kind, sites), parts.heads, table, parts.origin, parts.others)
+
+
+def table_of(method: Method[Any], format: str) -> tuple[Mapping[str, str], Any]:
+    """(how keys end, what the config calls the method) in another library's format; nothing for hubcli's own.
+
+    Raises:
+        UnsupportedError: the method has no such files.
+    """
+    if format == "hubcli":
+        return {}, None
+    table, kind = method.formats.get(format), plugins().method(method.name).claims.get(format)
+    if table is None or kind is None:
+        others = [other for other in ("peft", "adapterhub") if other in method.formats and other != format]
+        raise UnsupportedError(
+            f"method '{method.name}' can't be written as '{format}'",
+            hint=f"format='hubcli' holds any method{', ' + others[0] + ' this one too' if others else ''}",
+        )
+    return table, kind
 
 
 def _for_peft(parts: Parts, structure: Structure | None, kind: Any, sites: Tree) -> tuple[dict[str, Any], Tree]:
@@ -114,16 +126,16 @@ def _for_adapterhub(parts: Parts, folder: Path, structure: Structure, table: Map
     """Write AdapterHub's folder; its files hold no replaced modules, and file sites under its own modules' names."""
     from hubcli.formats import adapterhub
 
-    own_head = parts.origin is not None and parts.origin.format == adapterhub.FORMAT
-    if parts.heads and not own_head:
+    said = parts.origin.documents if parts.origin is not None and parts.origin.format == adapterhub.FORMAT else {}
+    if parts.heads and adapterhub.HEAD_CONFIG not in said:
         raise UnsupportedError(
             f"'{parts.name}' replaces {', '.join(parts.heads)}, which AdapterHub's files can't hold",
-            hint=f"format='{formats.FORMATS[-1]}' holds it; head=None writes the adapter without it",
+            hint="format='hubcli' holds it; an adapter that was added with head=None has none",
         )
     if parts.others:
         raise UnsupportedError(
             f"'{parts.name}' brings {min(parts.others)[:200]}, which AdapterHub's files can't hold",
-            hint=f"format='{formats.FORMATS[-1]}' holds it",
+            hint="format='hubcli' holds it",
         )
     config, sites = _filed(parts, structure)
     base = adapterhub.base_fields(structure, parts.base)

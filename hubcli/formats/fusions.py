@@ -9,6 +9,7 @@ it has weights for, as `<module path>:<port>`) + fusion.safetensors, with keys `
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from hubcli.composition import text
 from hubcli.errors import ConfigKeyError, HubcliError, IntegrityError, UnsupportedError, WeightsError
-from hubcli.formats import Checkpoint, adapterhub, own
+from hubcli.formats import Checkpoint, Origin, adapterhub, own
 from hubcli.formats.pickled import weights_of
 from hubcli.formats.weights import read_tensors, write_tensors
 from hubcli.fusion import FUSION
@@ -102,6 +103,7 @@ def _read_adapterhubs(folder: Path) -> Checkpoint:
         base=adapterhub.base_of(envelope),
         notes=notes,
         filed_as=name,
+        origin=Origin(adapterhub.FORMAT, {CONFIG: envelope}),
     )
 
 
@@ -132,6 +134,7 @@ def _read_own(folder: Path) -> Checkpoint:
         digest=hashlib.sha256(raw + sha256).hexdigest(),
         base=None if base is None else BaseModel.from_json(base),
         labels=tuple(document["labels"]),
+        origin=own.origin_of(document["origin"], file),
     )
 
 
@@ -142,6 +145,7 @@ def write_own(
     sites: Tree,
     heads: Mapping[str, Mapping[str, Tensor]],
     labels: Sequence[str],
+    origin: Origin | None = None,
 ) -> None:
     """Write hubcli's folder; `sites` by `<module path>:<port>`."""
     document = {
@@ -153,6 +157,7 @@ def write_own(
         "sites": sorted(sites),
         "heads": list(heads),
         "labels": list(labels),
+        **({} if origin is None else {"origin": dataclasses.asdict(origin)}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(
@@ -163,14 +168,21 @@ def write_own(
 
 
 def write_adapterhubs(
-    folder: Path, name: str, children: Sequence[str], config: Mapping[str, Any], base: Any, sites: Tree
+    folder: Path,
+    name: str,
+    children: Sequence[str],
+    config: Mapping[str, Any],
+    base: Any,
+    sites: Tree,
+    origin: Origin | None = None,
 ) -> None:
     """Write AdapterHub's folder, which its library loads with `use_safetensors=True`; `sites` by its own module paths.
 
-    `base` gives model_class, model_name, model_type and hidden_size.
+    `base` gives model_class, model_name, model_type and hidden_size; what the library once said (`origin`) is said again.
     """
     plain = ",".join(adapterhub.plain_name(part) for part in name.split(","))
-    envelope = {
+    said = origin.documents.get(CONFIG) if origin is not None and origin.format == adapterhub.FORMAT else None
+    envelope = said or {
         "adapter_names": [adapterhub.plain_name(child) for child in children],
         "config": dict(config),
         **base,
@@ -181,7 +193,7 @@ def write_adapterhubs(
     write_tensors(
         folder / SAFE,
         {
-            f"{path}.{CONTAINER}.{plain}.{TABLE[p]}": tensor
+            f"{path}.{CONTAINER}.{envelope['name']}.{TABLE[p]}": tensor
             for path, group in sites.items()
             for p, tensor in group.items()
         },
@@ -190,4 +202,4 @@ def write_adapterhubs(
 
 
 def _write_json(file: Path, document: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False), encoding="utf-8")

@@ -6,6 +6,7 @@ no peft; writing goes through peft's own config class, so that the file is what 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,6 +22,7 @@ from hubcli.formats.pickled import weights_of
 from hubcli.formats.weights import write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
+from hubcli.quantised import load_library
 from hubcli.strict_json import loads, read_bytes
 
 FORMAT = "peft"
@@ -141,6 +143,8 @@ def write(
 
 def _document(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with every key that peft's own class writes."""
+    with contextlib.suppress(ImportError):
+        load_library()  # which peft imports where it is there, and which would say things
     import peft
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -161,3 +165,9 @@ def _document(config: Mapping[str, Any]) -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     """Sets as sorted lists; enumerations as their value."""
     return sorted(value) if isinstance(value, set) else getattr(value, "value", str(value))
+
+
+def usual(document: Mapping[str, Any]) -> set[str]:
+    """The keys of a config that say nothing: bookkeeping, and what peft's own class says anyway."""
+    made = _document({"peft_type": document.get("peft_type"), "task_type": document.get("task_type")})
+    return {"peft_type", "peft_version", "inference_mode", *(key for key in made if document.get(key) == made[key])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hubcli.errors import ConfigKeyError, WeightsError
@@ -45,8 +46,8 @@ def translated(config: dict[str, Any], tensors: Tree) -> tuple[dict[str, Any], T
     for path, pair in tensors.items():
         made[path] = pair
         if set(pair) == set(TABLE) and pair["lora_A"].dim() == 2 and pair["lora_A"].shape[0] != r:
-            ranks[path] = pair["lora_A"].shape[0]
             made[path] = _ungrouped(path, pair, r, chosen)
+            ranks |= {path: rank} if (rank := made[path]["lora_A"].shape[0]) != r else {}
     translated = {
         "r": r,
         "lora_alpha": alpha,
@@ -67,13 +68,18 @@ def _version(text: Any) -> tuple[int, ...]:
 
 
 def _ungrouped(path: str, pair: dict[str, Tensor], r: int, chosen: list[bool]) -> dict[str, Tensor]:
-    """q, k and v fused: each group of B's rows reads its own group of A's, so B becomes a matrix of blocks."""
+    """q, k and v fused: each group of B's rows reads its own group of A's, so B becomes a matrix of blocks.
+
+    Three groups that are the same A are one LoRA of the whole projection.
+    """
     a, b, groups = pair["lora_A"], pair["lora_B"], sum(chosen)
     if groups < 2 or a.shape[0] != groups * r or b.shape[0] % groups or b.shape[1] != r:
         raise WeightsError(
             f"{path}: expected A with rank {r}, or with as much for each of the config's q, k and v, "
             f"found A {tuple(a.shape)} and B {tuple(b.shape)}"
         )
+    if groups == len(chosen) and torch.equal(a, a[:r].repeat(groups, 1)):
+        return {"lora_A": a[:r].contiguous(), "lora_B": b}
     width = b.shape[0] // groups
     wide = b.new_zeros(len(chosen) * width, a.shape[0])
     for group, at in enumerate(i for i, wanted in enumerate(chosen) if wanted):

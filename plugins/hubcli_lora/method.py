@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
 from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site
-from hubcli_lora import adapterhub, maths, merging
+from hubcli_lora import adapterhub, maths, merging, to_adapterhub
 from hubcli_lora.check import KEYS
 from hubcli_lora.settings import ALL_LINEAR, LoraSettings, read_settings
 
@@ -55,6 +55,19 @@ class Lora(Method[LoraSettings]):
     ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         """AdapterHub's config and tensors as peft's; errors as `hubcli_lora.adapterhub.translated`."""
         return adapterhub.translated(config, tensors) if format == "adapterhub" else (config, tensors)
+
+    def gathered(
+        self,
+        structure: Structure,
+        settings: LoraSettings,
+        format: str,
+        config: Mapping[str, Any],
+        sites: Mapping[Site, Mapping[str, Tensor]],
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """AdapterHub's files in its own terms; errors as `hubcli_lora.to_adapterhub.gathered`."""
+        if format != "adapterhub":
+            return super().gathered(structure, settings, format, config, sites)
+        return to_adapterhub.gathered(structure, settings, sites)
 
     def sites(self, structure: Structure, settings: LoraSettings) -> Sequence[Site]:
         """The output of every targeted module."""

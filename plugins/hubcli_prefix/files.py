@@ -29,6 +29,24 @@ ADAPTERHUB = {
     f"{place}/{name}": f"prefix_tunings.*.{place}.{ending}" for place in KINDS for name, ending in MLP.items()
 }
 PEFT = {"prompt_embeddings": "prompt_embeddings"}
+# the keys of AdapterHub's config, with its library's defaults
+ADAPTERHUB_KEYS: dict[str, Any] = {
+    "architecture": "prefix_tuning",
+    "bottleneck_size": 512,
+    "cross_prefix": True,
+    "dropout": 0.0,
+    "encoder_prefix": True,
+    "flat": False,
+    "init_weights_seed": None,
+    "leave_out": [],
+    "non_linearity": "tanh",
+    "prefix_length": 30,
+    "shared_gating": True,
+    "use_gating": False,
+}
+KNOWN = {"bert", "albert", "distilbert", "gpt2", "llama", "t5 encoder", "t5 decoder", "bart"}  # layouts
+ONES = "DistilBertSelfAttention"  # where AdapterHub's library adds 1 to a prefix's logits
+HINT = "format='hubcli' holds it"
 
 
 def from_adapterhub(structure: Structure, settings: PrefixSettings, tensors: Tree) -> dict[Site, dict[str, Tensor]]:
@@ -108,6 +126,49 @@ def to_peft(
         **{key: config[key] for key in ("task_type", "modules_to_save") if config.get(key)},
     }
     return made, {"": {"prompt_embeddings": whole.reshape(settings.length, -1).contiguous()}}
+
+
+def to_adapterhub(
+    structure: Structure,
+    settings: PrefixSettings,
+    config: Mapping[str, Any],
+    tensors: Mapping[Site, Mapping[str, Tensor]],
+) -> tuple[dict[str, Any], Tree]:
+    """(config, tensors) as AdapterHub's library saves a prefix: for all layers at once, and once more in every layer.
+
+    Raises:
+        UnsupportedError: its library would make something else of it, or where it keeps such a prefix is not known.
+    """
+    layouts = {layer.layout.name for layer in structure.transformer_layers()}
+    if not layouts or not layouts <= KNOWN:
+        raise UnsupportedError(
+            f"{structure.base_class}: how AdapterHub's library names its attention modules is not known", hint=HINT
+        )
+    if settings.shift:
+        raise UnsupportedError("position_shift: AdapterHub's prefixes leave the positions as they are", hint=HINT)
+    if settings.leave_out:
+        raise UnsupportedError("leave_out: AdapterHub's files that leave layers out are not supported", hint=HINT)
+    adding = any(type(structure.modules[site.path]).__name__ == ONES for site in tensors)
+    if adding and not settings.ones:
+        raise UnsupportedError("mask_of_ones: AdapterHub's DistilBERT adds ones, this prefix has none", hint=HINT)
+    whole: dict[str, Tensor] = {}
+    for kind in dict.fromkeys(KINDS.values()):
+        sites = [site for site in _sites(structure, settings, kind) if site in tensors]
+        place = "self" if adding else f"{kind}_prefix"
+        groups = [tensors[site] for site in sites]
+        whole |= {f"{place}/{name}": tensor for name, tensor in (_joined(groups) if groups else {}).items()}
+    copies = [f"{structure.relative(site.path)}.prefix_tuning.pool" for site in tensors]
+    own = {key: config.get(key, value) for key, value in ADAPTERHUB_KEYS.items()}
+    return own, {path: dict(whole) for path in ("prefix_tuning", *copies)}
+
+
+def _joined(groups: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The layers' tensors as one for all of them."""
+    if "keys" in groups[0]:
+        pairs = [torch.stack([t[name].transpose(0, 1) for name in ("keys", "values")], 1) for t in groups]
+        return {"flat": torch.stack(pairs, 1).reshape(-1).contiguous()}
+    common = {name: groups[0][name] for name in ("embedding", "down_weight", "down_bias")}
+    return {**common, **{name: torch.cat([t[name] for t in groups]) for name in ("up_weight", "up_bias")}}
 
 
 def _sites(structure: Structure, settings: PrefixSettings, kind: str) -> list[Site]:

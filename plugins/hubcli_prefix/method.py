@@ -31,7 +31,6 @@ ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "linear": lambda x: x,
 }
-ONES = "DistilBertSelfAttention"  # where AdapterHub's library adds 1 to a prefix's logits
 SHARED = ("embedding", "down_weight", "down_bias")
 
 
@@ -100,9 +99,9 @@ class Prefix(Method[PrefixSettings]):
         config: Mapping[str, Any],
         sites: Mapping[Site, Mapping[str, Tensor]],
     ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-        """For peft, with the network baked in; errors as `hubcli_prefix.files.to_peft`."""
-        if format != "peft":
-            return super().gathered(structure, settings, format, config, sites)
+        """For peft with the network baked in; errors as `hubcli_prefix.files.to_peft` and `to_adapterhub`."""
+        if format == "adapterhub":
+            return files.to_adapterhub(structure, settings, config, sites)
         baked = {site: self._baked(site.path, settings, tensors) for site, tensors in sites.items()}
         return files.to_peft(structure, settings, config, baked)
 
@@ -146,7 +145,7 @@ class Prefix(Method[PrefixSettings]):
         self, site: Site, module: nn.Module, settings: PrefixSettings, tensors: dict[str, Tensor], trainable: bool
     ) -> Leaf:
         """Keys and values, computed once where nothing trains."""
-        ones = settings.ones and type(module).__name__ == ONES
+        ones = settings.ones and type(module).__name__ == files.ONES
         if not trainable:
             keys, values = self._baked(site.path, settings, tensors)
             tensors = {"keys": keys, "values": values}
