@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
+    from hubcli.api.converting import convert
     from hubcli.api.indexes import (
         index_add,
         index_build,
@@ -30,6 +31,7 @@ _MODULES = {
     "project": ("lock", "sync"),
     "models": ("load_adapter", "adapt"),
     "predictions": ("run",),
+    "converting": ("convert",),
     "indexes": (
         *("index_list", "index_add", "index_remove", "index_update"),
         *("index_check", "index_build", "index_compose"),
@@ -44,6 +46,7 @@ __all__ = [
     "cache_dir",
     "cache_prune",
     "cache_size",
+    "convert",
     "doctor",
     "index_add",
     "index_build",

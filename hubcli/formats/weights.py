@@ -33,4 +33,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         tensor = tensors[key].detach().cpu().contiguous()
         kept[key] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
+    file.touch()
+    mode = file.stat().st_mode  # as the umask has it; safetensors writes a file that its owner alone can read
     save_file(kept, file, metadata={"format": "pt"})
+    file.chmod(mode)
