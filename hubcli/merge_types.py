@@ -57,6 +57,17 @@ class MergeOptions:
     replaced: tuple[str, ...] = ()
     tick: Callable[[int, int], None] = field(default=_silent, compare=False)
 
+    def given(self) -> dict[str, Any]:
+        """The numbers that `how` goes by."""
+        meant = {
+            "rank": self.rank,
+            "energy": self.energy,
+            "density": self.density,
+            "majority_sign": self.majority_sign if "ties" in self.how else None,
+            "seed": self.seed if self.how.startswith("dare") else None,
+        }
+        return {name: value for name, value in meant.items() if value is not None}
+
     def only(self, hows: Sequence[str], method: str) -> None:
         """Refuse a `how` that a method doesn't know.
 

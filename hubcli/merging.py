@@ -238,13 +238,12 @@ def _report(
     adapter: Adapter,
 ) -> Json:
     ranks = made.ranks.values()
-    prunes = options.density is not None and how != IDENTITY
     return {
         "name": adapter.name,
         "method": method,
         "how": how,
         "of": [{"name": name, "weight": weight} for name, weight in terms.pairs],
-        "seed": options.seed if prunes and how.startswith("dare") else None,
+        "options": {} if how == IDENTITY else options.given(),
         "sites": len(made.sites),
         "rank": {"min": min(ranks), "max": max(ranks)} if ranks else None,
         "error": _error(made.errors),

@@ -60,6 +60,30 @@ class Bar:
             self._bar = None
 
 
+class Steps:
+    """A tqdm bar of steps on stderr, where that is a terminal and they take longer than a second; called with (done, of)."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+
+    def __call__(self, done: int, of: int) -> None:
+        """So many are done."""
+        if self._shown and self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=of, desc=self._what, leave=False, file=sys.stderr, delay=1.0)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """No more steps."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
 def for_terminal() -> Progress:
     """A bar where stderr is a terminal, else nothing."""
     return Bar() if sys.stderr is not None and sys.stderr.isatty() else Silent()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         index_remove,
         index_update,
     )
+    from hubcli.api.merging import merge
     from hubcli.api.models import adapt, load_adapter
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
     from hubcli.api.predictions import run
@@ -31,6 +32,7 @@ _MODULES = {
     "project": ("lock", "sync"),
     "models": ("load_adapter", "adapt"),
     "predictions": ("run",),
+    "merging": ("merge",),
     "converting": ("convert",),
     "indexes": (
         *("index_list", "index_add", "index_remove", "index_update"),
@@ -60,6 +62,7 @@ __all__ = [
     "list",
     "load_adapter",
     "lock",
+    "merge",
     "outdated",
     "plugins_doctor",
     "plugins_info",

@@ -121,6 +121,30 @@ def load_adapter(
     return adapted
 
 
+def opened(
+    expr: str | Expr, workspace: Workspace, **options: Any
+) -> tuple[Adapted, dict[str, str], Expr, dict[str, Installed]]:
+    """A fresh base with the adapters of an expression loaded and nothing active.
+
+    Args:
+        expr: as `load_adapter`'s. options: of the base: dtype, device, quantize, allow_base_mismatch.
+
+    Returns:
+        (handle, ref -> loaded name, the expression of refs without names of compositions, what is behind each ref).
+
+    Raises:
+        HubcliError: as `load_adapter`.
+    """
+    refs, found = expanded(_expression(expr), workspace, lambda ref: _found(workspace, ref))
+    found |= {ref: _found(workspace, ref) for ref in fusions(refs) if ref not in found}
+    options = {"dtype": None, "device": None, "quantize": None, "allow_base_mismatch": False, **options}
+    adapted = _on_base(_common_base(found), workspace, found, **options)
+    adapted.locate = lambda ref: found[ref]
+    names = sorted(found, key=lambda ref: found[ref].record.kind == FUSION)
+    called = {ref: adapted.load(ref, allow_base_mismatch=options["allow_base_mismatch"]) for ref in names}
+    return adapted, called, refs, found
+
+
 @contextlib.contextmanager
 def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
     """On an error, what was loaded meanwhile goes again; a model that had nothing is left without a hook."""

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("hubcli.cli.adapters:verify", "Hash installed files again and compare."),
     "run": ("hubcli.cli.run:run", "Predict with an adapter or a composition."),
     "convert": ("hubcli.cli.convert:convert", "Write an adapter in another library's format."),
+    "merge": ("hubcli.cli.merge:merge", "Make one adapter of several."),
     "lock": ("hubcli.cli.project:lock", "Pin what adapters.toml asks for in adapters.lock."),
     "sync": ("hubcli.cli.project:sync", "Install exactly what adapters.lock pins."),
     "index": ("hubcli.cli.index:index", "Manage, build and check indexes."),
