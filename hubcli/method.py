@@ -88,6 +88,11 @@ class Method(Generic[S]):
     #: Per foreign format, this method's parameter names and how a key of that format ends:
     #: `{"peft": {"lora_A": "lora_A.weight"}}`.
     formats: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    #: Files of other runtimes that hold this method's adapters alone: format -> "module:function" that writes one, imported
+    #: when it is asked for. Called as `function(file, model, leaves, notes, dtype)`: one frozen leaf a site, `notes` with
+    #: `expression` and `base` or None; it returns (the largest difference between the changes of weights that the file, read
+    #: back, makes and the leaves make, the largest number in such a change, further keys of the report).
+    exports: ClassVar[Mapping[str, str]] = {}
 
     def configure(self, config: Mapping[str, Any]) -> S:
         """Read a config.

@@ -32,6 +32,7 @@ class Lora(Method[LoraSettings]):
         "peft": {p: ending for ending, p in KEYS.items()},
         "adapterhub": adapterhub.TABLE,
     }
+    exports: ClassVar[Mapping[str, str]] = {"gguf": "hubcli_lora.gguf:write"}
 
     def configure(self, config: Mapping[str, Any]) -> LoraSettings:
         """Read a config with peft's keys; errors as `read_settings`."""

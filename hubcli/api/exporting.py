@@ -1,0 +1,78 @@
+"""export: an adapter or a composition as one file for another runtime."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubcli.api.models import load_adapter, python_warning
+from hubcli.api.workspace import Warn
+from hubcli.composition import Block, Expr
+from hubcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
+
+Json = dict[str, Any]
+
+
+def export(
+    expr: str | Expr | Adapted,
+    *,
+    to: str,
+    out: str | Path,
+    dtype: str | None = None,
+    opset: int | None = None,
+    head: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    allow_base_mismatch: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    warn: Warn | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Json:
+    """Write an adapter or a composition as one file for another runtime (schemas/cli/export).
+
+    Args:
+        expr: a ref, a block of refs, the text form of one; or a handle, of which is written what is active.
+        to: `pt2` (the model, for torch.export.load), `onnx` (the same for encoders like BERT), `gguf` (LoRAs alone, as one,
+            for llama.cpp).
+        out: the file; it appears whole or not at all.
+        dtype: of the base in `pt2` and `onnx`, e.g. "bfloat16"; None takes what its weights are stored in, float32 for onnx.
+            Of the tensors in `gguf`: float32 (None), float16 or bfloat16.
+        opset: of ONNX's operators; None takes one that current runtimes know.
+        head: the child of a `Fuse` whose head answers, as the expression names it.
+        force: replace a file that is there.
+        dry_run: do everything, checks included, but leave no file.
+
+    Raises:
+        UsageError: an unknown format; a file that is there. NotFoundError: no such folder.
+        UnsupportedError: what can't be written so, by name. MissingExtraError: a package is missing.
+        AdapterError: the file, read back, does not do what the model does. DiskError: it can't be written.
+        HubcliError: as `load_adapter`.
+    """
+    from hubcli import exports
+
+    wish = exports.Wish(to, Path(out), dtype, opset, force, dry_run, note or (lambda text: None))
+    exports.check(wish)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        if expr is None or isinstance(expr, str | Block):
+            handle = load_adapter(
+                expr,
+                dtype=wish.base_dtype,
+                head=head,
+                offline=offline,
+                token=token,
+                allow_base_mismatch=allow_base_mismatch,
+            )
+        else:
+            handle = expr
+            if head is not None:
+                raise UsageError("head= is for an expression; a handle answers with what it was loaded with")
+    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
+        (warn or python_warning)(message)
+    return exports.export(handle, wish)
