@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from hubcli import answers, loading, merging
+from hubcli import answers, fuse, loading, merging
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter, AdapterInfo
 from hubcli.bases import Identity
@@ -103,8 +103,10 @@ class Adapted:
             self._methods[name] = plugins().method_class(name)()
         return self._methods[name]
 
-    def forget(self) -> None:
-        """Tensors moved: plans are made anew. Called by the model's own `.to()`."""
+    def moved(self, function: Callable[[Tensor], Tensor]) -> None:
+        """The model moves its tensors by `function`: plans are made anew. Called by the model's own `.to()`."""
+        if self.engine.fused is not None:
+            self.engine.fused.move(function)
         self.engine.forget()
 
     def room(self) -> Room:
@@ -127,6 +129,7 @@ class Adapted:
             NameInUseError: other bytes are loaded under this name.
             BaseMismatchError: it was made for another base. Other errors as `hubcli.formats.read`.
         """
+        fuse.check_unfused(self.engine, "load")
         found = loading.source(ref, self.locate)
         checkpoint = loading.checked(found)
         name = name or found.name
@@ -153,6 +156,7 @@ class Adapted:
         Raises:
             NameInUseError, MethodNotFoundError, ConfigKeyError.
         """
+        fuse.check_unfused(self.engine, "add")
         loading.check_free(self.engine.adapters, name)
         adapter = loading.fresh(self, method, name, _keys(config), head)
         adapter.train(True, self.structure.modules)
@@ -166,12 +170,14 @@ class Adapted:
             BusyError: a forward is running.
             NotFoundError, UnsupportedError, ExpressionError: the expression can't be used on this model.
         """
+        fuse.check_unfused(self.engine, "activate")
         self.engine.entrance.check_idle("activate")
         self.engine.routing.active = self.engine.program(expr, rows)
 
     @contextlib.contextmanager
     def using(self, expr: Expr = None, rows: Sequence[Expr] | None = None) -> Iterator[Adapted]:
         """Use an expression in this thread for the length of a block; what was used before comes back, also on error."""
+        fuse.check_unfused(self.engine, "using")
         program = self.engine.program(expr, rows)
         routing = self.engine.routing
         before = routing.chosen
@@ -182,6 +188,30 @@ class Adapted:
         finally:
             routing.choose(before)
             self.engine.using.remove(program)
+
+    def fuse(self, expr: Expr = None) -> nn.Module:
+        """Fuse an expression (None: what is active) into the model: no hook of ours is left on it.
+
+        What is a change of weights is folded into them, heads become the model's own modules, anything else ordinary modules.
+        Until `unfuse` nothing can be loaded, added, activated or trained.
+
+        Returns:
+            The model. Its `state_dict` has the base's keys, and those of `hubcli_fused` children where something is no weight.
+
+        Raises:
+            FusedError, BusyError, NotFoundError, UnsupportedError, WeightsError: as `hubcli.fuse.fuse`; the model is then
+                what it was.
+        """
+        fuse.fuse(self.engine, expr)
+        return self.model
+
+    def unfuse(self) -> None:
+        """Take a fuse back, to the bit: the same parameters, modules and hooks. What was trained meanwhile is lost.
+
+        Raises:
+            FusedError: nothing is fused.
+        """
+        fuse.unfuse(self.engine)
 
     def _load_leaf(self, ref: str) -> None:
         """A name in an expression that is not loaded is a ref."""
@@ -203,6 +233,7 @@ class Adapted:
         Raises:
             NotFoundError: a name is not loaded. BusyError: a forward is running.
         """
+        fuse.check_unfused(self.engine, "trainable")
         self.engine.entrance.check_idle("trainable")
         wanted = [names] if isinstance(names, str) else list(names)
         return self.engine.trainable([self._named(name) for name in wanted])
@@ -256,6 +287,7 @@ class Adapted:
             BusyError: a forward is running.
         """
         engine = self.engine
+        fuse.check_unfused(engine, "detach")
         engine.entrance.check_idle("detach")
         if name is None:
             if engine.using:

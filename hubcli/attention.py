@@ -24,7 +24,7 @@ from hubcli.prefixes import Extra
 from hubcli.sites import LiveSite
 
 NAME = "hubcli"  # in transformers' AttentionInterface
-_SITE = "_hubcli_attention"  # the module's attribute that leads to its site
+SITE = "_hubcli_attention"  # the module's attribute that leads to its site
 _KEY = "_attn_implementation_internal"  # the property's setter would reach into configs that are shared
 _EAGER = "eager_attention_forward"
 
@@ -40,12 +40,12 @@ class AttentionSite(LiveSite):
         changed = copy.copy(self.config)
         changed.__dict__[_KEY] = NAME
         self.module.config = changed
-        setattr(self.module, _SITE, self)
+        setattr(self.module, SITE, self)
         self.undo = self._restore
 
     def _restore(self) -> None:
         self.module.config = self.config
-        delattr(self.module, _SITE)
+        delattr(self.module, SITE)
 
     def own(self) -> Callable[..., Any]:
         """The function that the model's config names.
@@ -78,7 +78,7 @@ def attend(
     query (rows, heads, queries, head_dim); key and value (rows, kv heads, keys, head_dim); the mask, boolean or additive, ends in
     (queries, keys), or is None.
     """
-    live: AttentionSite = getattr(module, _SITE)
+    live: AttentionSite = getattr(module, SITE)
     own, step = live.own(), live.step(module.training)
     extra: Extra | None = None if step is None else step(module, query.shape[0], query.shape[2])
     if extra is None:

@@ -29,6 +29,7 @@ from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
+    from hubcli.fuse_plan import Fused
 
 KEPT_PROGRAMS = 64
 KINDS: dict[str, type[LiveSite]] = {HEAD: HeadSite, ATTENTION: AttentionSite}
@@ -45,6 +46,7 @@ class Engine:
         self.live: list[LiveSite] = []
         self.programs: OrderedDict[Any, Program] = OrderedDict()
         self.using: list[Program] = []
+        self.fused: Fused | None = None
         self.flags: list[tuple[nn.Parameter, bool]] | None = None
         self.routing = Routing(Program(None))
         self.entrance = Entrance(self.routing)
@@ -192,6 +194,8 @@ class Engine:
         for adapter in self.adapters.values():
             adapter.forget()
         self.programs.clear()
+        if self.fused is not None:
+            return  # what was made of the folded weights would be wrong; unfuse asks again
         for program in {id(p): p for p in (self.routing.active, *self.using)}.values():
             self.compile(program)
 

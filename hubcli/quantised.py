@@ -219,6 +219,19 @@ def dequantised(module: nn.Module) -> Tensor:
     return found
 
 
+def full_precision(module: nn.Module) -> nn.Module:
+    """A linear module of a quantised one's sizes, mode and bias, on no device: its weight is still to be set."""
+    import torch
+    from torch import nn
+
+    kind: Any = module
+    made = nn.Linear(kind.in_features, kind.out_features, kind.bias is not None, device="meta")
+    dtype = getattr(module, "compute_dtype", None) or torch.float32
+    made.weight = nn.Parameter(made.weight.detach().to(dtype), requires_grad=False)
+    made.bias = kind.bias
+    return made.train(module.training)
+
+
 def _unpacked(packed: Tensor, state: Any) -> Tensor:
     """A packed weight's numbers: 32 rows stand side by side, two a byte (bitsandbytes' `_convert_weight_packed_for_cpu`)."""
     import torch

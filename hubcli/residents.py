@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CHILD = "hubcli_residents"
 ADDED_HEAD = "added head"  # in a room's keys, where a path stands for other modules
-_HOOKS = (
+HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -37,7 +37,7 @@ class Residents(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Residents:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.handle.forget()
+        self.handle.moved(fn)
         return self
 
     def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
@@ -131,7 +131,7 @@ def _clone(module: nn.Module) -> nn.Module:
     twin = module.__class__.__new__(module.__class__)
     twin.__dict__.update(module.__dict__)
     twin.__dict__.pop("forward", None)
-    for hooks in _HOOKS:
+    for hooks in HOOKS:
         if hooks in twin.__dict__:
             twin.__dict__[hooks] = OrderedDict()
     twin._parameters = dict(module._parameters)

@@ -94,6 +94,13 @@ class BitFit(Method[BitFitSettings]):
         del module, x
         return value + _outward(leaf, value)
 
+    def weight_delta(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """δb to the bias; a module without one gets it."""
+        del site, module, weight, bias
+        return None, leaf.tensors["bias"]
+
     def merge(self, leaves: Sequence[Leaf], weights: Sequence[float]) -> Leaf | None:
         """The weighted sum, added up in float32 or finer."""
         given = leaves[0].tensors["bias"]

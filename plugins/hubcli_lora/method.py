@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
 from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site
-from hubcli_lora import adapterhub, maths, merging, to_adapterhub
+from hubcli_lora import adapterhub, folding, maths, merging, to_adapterhub
 from hubcli_lora.check import KEYS
 from hubcli_lora.settings import ALL_LINEAR, LoraSettings, read_settings
 
@@ -170,6 +170,20 @@ class Lora(Method[LoraSettings]):
         inner = F.linear(x, t["A"]) * t["scale"]
         flat = torch.addmm(value.reshape(-1, value.shape[-1]), inner.reshape(-1, inner.shape[-1]), t["B"].t())
         return flat.view(value.shape)
+
+    def weight_delta(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None] | None:
+        """scale · BA, with DoRA's factor and the biases; as `hubcli_lora.folding.weight_delta`."""
+        del site
+        return folding.weight_delta(leaf, module, weight, bias)
+
+    def fold(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None] | None:
+        """The same in one pass over the weight; as `hubcli_lora.folding.fold`."""
+        del site
+        return folding.fold(leaf, module, weight, bias)
 
     def merge(self, leaves: Sequence[Leaf], weights: Sequence[float]) -> Leaf | None:
         """One LoRA of the ranks' sum: A stacked, B side by side, each times its weight and scale."""

@@ -128,6 +128,17 @@ class IA3(Method[Settings]):
         """l · value, at once."""
         return (value * leaf.tensors["l"]).to(value.dtype)
 
+    def weight_delta(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None] | None:
+        """(l − 1) · the rows of the weight and the bias, or at the input its columns."""
+        scale, into = leaf.tensors["l"].flatten() - 1, site.port == "input"
+        if weight is None or (into and getattr(module, "groups", 1) > 1):
+            return None
+        axis = int(into != isinstance(module, Conv1D))
+        rows = scale.view(*(1,) * axis, -1, *(1,) * (weight.dim() - axis - 1))
+        return weight * rows, None if into or bias is None else bias * scale
+
     def merge(self, leaves: Sequence[Leaf], weights: Sequence[float]) -> Leaf | None:
         """l = 1 + Σ weight · (l − 1)."""
         given = [leaf.tensors["l"] for leaf in leaves]

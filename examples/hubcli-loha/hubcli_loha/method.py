@@ -98,3 +98,10 @@ class LoHa(Method[Settings]):
         """scale · ((A1·B1) ∘ (A2·B2))·x."""
         a1, b1, a2, b2 = (leaf.tensors[name] for name in NAMES)
         return F.linear(x.to(a1.dtype), (a1 @ b1) * (a2 @ b2) * leaf.tensors["scale"]).to(value.dtype)
+
+    def weight_delta(
+        self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """scale · (A1·B1) ∘ (A2·B2)."""
+        a1, b1, a2, b2 = (leaf.tensors[name] for name in NAMES)
+        return (a1 @ b1) * (a2 @ b2) * leaf.tensors["scale"], None
