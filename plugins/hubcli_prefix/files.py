@@ -151,6 +151,14 @@ def to_adapterhub(
     adding = any(type(structure.modules[site.path]).__name__ == ONES for site in tensors)
     if adding and not settings.ones:
         raise UnsupportedError("mask_of_ones: AdapterHub's DistilBERT adds ones, this prefix has none", hint=HINT)
+    hidden = getattr(getattr(structure.model, "config", None), "hidden_size", None)
+    widths = {t["embedding"].shape[1] for t in tensors.values() if "embedding" in t}
+    if widths - {hidden}:
+        raise UnsupportedError(
+            f"bottleneck_size: AdapterHub's network reads vectors as wide as the model, {hidden}, "
+            f"this prefix's {max(widths)}: the model shares its keys among heads",
+            hint=HINT,
+        )
     whole: dict[str, Tensor] = {}
     for kind in dict.fromkeys(KINDS.values()):
         sites = [site for site in _sites(structure, settings, kind) if site in tensors]
