@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hubcli.errors import UnsupportedError, UsageError
@@ -28,6 +28,14 @@ class MergePart:
     config: Mapping[str, Any]
     settings: Any
     sites: Mapping[Site, Mapping[str, Tensor]]
+
+    @staticmethod
+    def together(parts: Sequence[MergePart]) -> list[MergePart]:
+        """One part a name: where deltas add up, what stands in a composition twice counts with the sum of its weights."""
+        weights: dict[str, float] = {}
+        for part in parts:
+            weights[part.name] = weights.get(part.name, 0.0) + part.weight
+        return [replace(next(p for p in parts if p.name == name), weight=weight) for name, weight in weights.items()]
 
 
 def _silent(done: int, of: int) -> None:

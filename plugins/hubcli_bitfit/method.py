@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hubcli.errors import UnsupportedSiteError
-from hubcli.method import Leaf, Method, Site
+from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site
+from hubcli_bitfit import merging
 from hubcli_bitfit.settings import PARAMETER, BitFitSettings, read_settings
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ class BitFit(Method[BitFitSettings]):
     def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
         """δb depends on nothing, so a stack is the sum."""
         return self.merge(leaves, [1.0] * len(leaves))
+
+    def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
+        """The weighted sum; as `hubcli_bitfit.merging.merged`."""
+        return merging.merged(structure, parts, options, lambda c: set(self.sites(structure, self.configure(c))))
 
 
 def _outward(leaf: Leaf, value: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from hubcli.errors import UnsupportedSiteError
-from hubcli.method import Leaf, Method, Site, layer_index
+from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site, layer_index
+from hubcli_bottleneck import merging
 from hubcli_bottleneck.phm import FILED, check_start, fresh_phm, phm_shapes, plain, shared_names, spread_shared
 from hubcli_bottleneck.places import filed_by_adapterhub, placed
 from hubcli_bottleneck.settings import BottleneckSettings, completed, read_settings
@@ -176,6 +177,16 @@ class Bottleneck(Method[BottleneckSettings]):
     def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
         """Parallel ones don't read what came before them, so their deltas add up; the others go in sequence."""
         return self.merge(leaves, [1.0] * len(leaves)) if leaves[0].form.startswith("parallel") else None
+
+    def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
+        """One wider bottleneck of an Average; as `hubcli_bottleneck.merging.merged`."""
+        return merging.merged(
+            structure,
+            parts,
+            options,
+            lambda config: self.sites(structure, self.configure(config)),
+            lambda site: _width(site, structure.modules[site.path]),
+        )
 
 
 def _width(site: Site, module: nn.Module) -> int:

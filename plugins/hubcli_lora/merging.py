@@ -32,7 +32,7 @@ def merged(structure: Structure, parts: Sequence[MergePart], options: MergeOptio
     Raises:
         UnsupportedError: `options.how` can't be done with these parts; the hint says what can.
     """
-    parts = _together(parts)
+    parts = MergePart.together(parts)
     _check(parts, options.how)
     touched = {site for part in parts for site in part.sites}
     sites = [Site(path) for path in structure.modules if Site(path) in touched]
@@ -50,18 +50,6 @@ def merged(structure: Structure, parts: Sequence[MergePart], options: MergeOptio
     ranks = {site.path: rank for site, rank in made.ranks.items()}
     made.config = merged_config(structure, parts, ranks, options.replaced)
     return made
-
-
-def _together(parts: Sequence[MergePart]) -> list[MergePart]:
-    """One part a name: what stands in a composition twice counts with the sum of its weights."""
-    weights: dict[str, float] = {}
-    for part in parts:
-        weights[part.name] = weights.get(part.name, 0.0) + part.weight
-    first = {part.name: part for part in reversed(parts)}
-    return [
-        MergePart(name, weight, first[name].config, first[name].settings, first[name].sites)
-        for name, weight in weights.items()
-    ]
 
 
 def _check(parts: Sequence[MergePart], how: str) -> None:

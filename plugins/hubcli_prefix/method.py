@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.errors import UnsupportedSiteError
-from hubcli.method import ATTENTION, Leaf, Method, Site
-from hubcli_prefix import files
+from hubcli.method import ATTENTION, Leaf, Merged, MergeOptions, MergePart, Method, Site
+from hubcli_prefix import files, merging
 from hubcli_prefix.settings import DEFAULTS, PrefixSettings, from_peft, read_settings
 
 if TYPE_CHECKING:
@@ -164,6 +164,11 @@ class Prefix(Method[PrefixSettings]):
         if leaf.trainable and module.training and leaf.constants["dropout"] > 0:
             keys, values = (F.dropout(part, leaf.constants["dropout"]) for part in (keys, values))
         return keys, values
+
+    def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
+        """All tokens of a Stack in one prefix; as `hubcli_prefix.merging.merged`."""
+        self.sites(structure, parts[0].settings)
+        return merging.merged(parts, options, self._baked)
 
     def _baked(self, path: str, settings: PrefixSettings, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         if not settings.hidden:
