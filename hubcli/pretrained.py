@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hubcli.errors import BaseNotFoundError, MissingExtraError, UnsupportedError
@@ -62,19 +65,33 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
         MissingExtraError: the model needs a package that is not there. BaseNotFoundError: it can't be loaded so.
     """
     import transformers
-    from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        return getattr(transformers, kind).from_pretrained(where, **options)
+        with _quiet():
+            return getattr(transformers, kind).from_pretrained(where, **options)
     except ImportError as error:
         raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
     except (OSError, ValueError) as error:
         raise BaseNotFoundError(
             f"the base {where} can't be loaded as {kind}", cause=str(error).splitlines()[0]
         ) from error
+
+
+def saved(model: Any, folder: Path, max_shard_size: str) -> None:
+    """`save_pretrained`, without its bar."""
+    with _quiet():
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
     from hubcli.api.converting import convert
+    from hubcli.api.fusing import fuse
     from hubcli.api.indexes import (
         index_add,
         index_build,
@@ -34,6 +35,7 @@ _MODULES = {
     "predictions": ("run",),
     "merging": ("merge",),
     "converting": ("convert",),
+    "fusing": ("fuse",),
     "indexes": (
         *("index_list", "index_add", "index_remove", "index_update"),
         *("index_check", "index_build", "index_compose"),
@@ -50,6 +52,7 @@ __all__ = [
     "cache_size",
     "convert",
     "doctor",
+    "fuse",
     "index_add",
     "index_build",
     "index_check",

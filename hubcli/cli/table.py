@@ -10,6 +10,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "upgrade": ("hubcli.cli.adapters:upgrade", "Install the newest versions of installed adapters."),
     "verify": ("hubcli.cli.adapters:verify", "Hash installed files again and compare."),
     "run": ("hubcli.cli.run:run", "Predict with an adapter or a composition."),
+    "fuse": ("hubcli.cli.fuse:fuse", "Fold an adapter or a composition into its base."),
     "convert": ("hubcli.cli.convert:convert", "Write an adapter in another library's format."),
     "merge": ("hubcli.cli.merge:merge", "Make one adapter of several."),
     "lock": ("hubcli.cli.project:lock", "Pin what adapters.toml asks for in adapters.lock."),

@@ -1,0 +1,116 @@
+"""fuse: a composition folded into its base, as an ordinary transformers checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubcli.api.models import load_adapter, python_warning
+from hubcli.api.workspace import Warn
+from hubcli.composition import Expr, text
+from hubcli.out_folder import appearing, check_free
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
+
+Json = dict[str, Any]
+
+
+def fuse(
+    expr: str | Expr,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    quantize: str | None = None,
+    requantize: str | None = None,
+    max_shard_size: str = "5GB",
+    force: bool = False,
+    allow_base_mismatch: bool = False,
+    dry_run: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    warn: Warn | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Json:
+    """Fold a composition into its base and write the folder of an ordinary transformers model (schemas/cli/fuse).
+
+    Sums are made in float32 and rounded once; `rounding` in the report is by how much that moved a weight at most. The folder is
+    loaded again, and every weight compared, before it appears.
+
+    Args:
+        expr: a ref, a block of refs, or the text form of one.
+        out: the folder; it appears whole or not at all.
+        dtype: of the base and of what is written, e.g. "bfloat16"; None takes what the base's weights are stored in.
+        device: where the base is loaded and folded.
+        quantize: "nf4" folds into the base's weights as that leaves them, which is what a QLoRA was trained on.
+        requantize: "nf4" writes linear modules in 4 bit; None writes all weights in full precision.
+        max_shard_size: of a weights file, e.g. "2GB".
+        force: replace a folder that is not empty.
+        allow_base_mismatch: fold also where the base is known to be another one.
+        dry_run: fold and check, write nothing.
+
+    Raises:
+        UnsupportedError: what is no weight (bottlenecks, prefixes, cuts, learned mixes, added heads), by name; or a weight that
+            this kind of model has no place for.
+        WeightsError: NaN or infinity. UsageError: a folder that is not free. HubcliError: as `load_adapter`.
+    """
+    folder = Path(out).expanduser()
+    check_free(folder, replace=force)
+    for kind in (quantize, requantize):
+        if kind is not None:
+            from hubcli.quantised import check
+
+            check(kind)
+    adapted = _loaded(
+        expr, warn or python_warning, note, dtype=dtype, device=device, quantize=quantize, offline=offline, token=token,
+        allow_base_mismatch=allow_base_mismatch,
+    )  # fmt: skip
+    from hubcli.fused_checkpoint import write
+
+    files: list[Json] = []
+    if dry_run:
+        made = write(adapted, None)
+    else:
+        with appearing(folder, replace=force) as place:
+            made = write(adapted, place, max_shard_size=max_shard_size, requantize=requantize)
+            files = _files(place)
+    return {
+        "path": str(folder),
+        "written": not dry_run,
+        "expression": text(adapted.active),  # type: ignore[arg-type]
+        "base": adapted.base.id if adapted.base is not None else None,
+        "architecture": made.architecture,
+        "dtype": made.dtype,
+        "modules": list(made.modules),
+        "heads": list(made.heads),
+        "labels": list(made.labels),
+        "rounding": made.rounding,
+        "quantization": None if requantize is None else {"method": requantize, "error": made.error},
+        "files": files,
+    }
+
+
+def _loaded(expr: str | Expr, warn: Warn, note: Callable[[str], None] | None, **options: Any) -> Adapted:
+    """The handle, with what Python was warned of, and what adapters note of themselves, said to who wants to hear it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        adapted = load_adapter(expr, **options)
+    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
+        warn(message)
+    for info in adapted.adapters.values() if note is not None else ():
+        for said in info.notes:
+            note(f"{info.name}: {said}")  # type: ignore[misc]
+    return adapted
+
+
+def _files(folder: Path) -> list[Json]:
+    found = []
+    for file in sorted(folder.iterdir()):
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        found.append({"path": file.name, "size": file.stat().st_size, "sha256": digest})
+    return found
