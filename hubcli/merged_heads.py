@@ -58,10 +58,10 @@ def merged_heads(expr: Expr, adapters: Mapping[str, Adapter], chosen: str | None
         found = {name: adapter.heads[path] for name, adapter in having.items() if path in adapter.heads}
         shares = speaking(expr, found)
         made.replaced[path], mixed = _mean(path, [(found[name], w) for name, w in shares])
-        speakers |= dict.fromkeys(name for name, _ in (shares if mixed else shares[:1]))
+        speakers |= dict.fromkeys(name for name, _ in shares)
+        _check_labels(having, shares)
         if mixed:
             made.how = "averaged"
-            _check_labels(having, shares)
             head_rules.check_heads(Program(expr), {name: adapter.heads for name, adapter in having.items()})
     _add(made, expr, having, speakers)
     made.of = tuple(speakers)
@@ -155,7 +155,7 @@ def _add(made: MergedHeads, expr: Expr, having: Mapping[str, Adapter], speakers:
     tensors, mixed = _mean("head", [(found[name], weight) for name, weight in shares])
     made.added = dict(first.config), tensors
     made.how = "averaged" if mixed else made.how
-    speakers |= dict.fromkeys(found if mixed else [shares[0][0]])
+    speakers |= dict.fromkeys(found)
 
 
 def _check_kinds(found: Mapping[str, AddedHead]) -> None:
