@@ -6,9 +6,10 @@ the sum of several adapters is as one, the method says. A single adapter of weig
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +18,12 @@ from hubcli import loading
 from hubcli.adapter import Adapter, check_shapes, share
 from hubcli.added_heads import made_head
 from hubcli.bases import INSIST, Identity, compare
-from hubcli.composition import Average, Expr, Stack, leaves, text
-from hubcli.errors import BaseMismatchError, ExpressionError, UnsupportedError
+from hubcli.composition import Expr, leaves
+from hubcli.errors import BaseMismatchError, UnsupportedError
+from hubcli.fuse import check_unfused
 from hubcli.fusion_rules import check_names
 from hubcli.manifest import BaseModel
+from hubcli.merge_terms import Terms, terms_of
 from hubcli.merge_types import Merged, MergeOptions, MergePart
 from hubcli.merged_heads import MergedHeads, merged_heads
 from hubcli.method import Site
@@ -31,56 +34,6 @@ if TYPE_CHECKING:
 
 IDENTITY = "identity"
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """A composition as a weighted sum: (name, weight) in order, a name once for each time that it stands there."""
-
-    pairs: tuple[tuple[str, float], ...]
-    stacked: bool = False
-    averaged: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Each name once."""
-        return tuple(dict.fromkeys(name for name, _ in self.pairs))
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is one adapter, as it is."""
-        return len(self.names) == 1 and not self.stacked and math.fsum(weight for _, weight in self.pairs) == 1.0
-
-
-def terms_of(expr: Expr) -> Terms:
-    """The weighted sum that a composition of Stack and Average is; what counts 0 times is left out.
-
-    Raises:
-        UnsupportedError: another block in it, by name. ExpressionError: it holds no adapter.
-    """
-    found = _terms(expr)
-    if not found.pairs:
-        raise ExpressionError(f"merge: there is nothing to merge in {text(expr)}")
-    return found
-
-
-def _terms(expr: Expr) -> Terms:
-    if expr is None or isinstance(expr, str):
-        return Terms(() if expr is None else ((expr, 1.0),))
-    if not isinstance(expr, Stack | Average):
-        raise UnsupportedError(
-            f"merge: a {type(expr).__name__} is no sum, so it can't be one adapter: {text(expr)}",
-            hint="Stack and Average can; an index entry of kind composition keeps any other",
-        )
-    shares = expr.shares if isinstance(expr, Average) else (1.0,) * len(expr.children)
-    inner = [(_terms(child), weight) for child, weight in zip(expr.children, shares, strict=True) if weight]
-    inner = [(terms, weight) for terms, weight in inner if terms.pairs]
-    several = len(inner) > 1
-    return Terms(
-        tuple((name, own * weight) for terms, weight in inner for name, own in terms.pairs),
-        any(terms.stacked for terms, _ in inner) or (several and isinstance(expr, Stack)),
-        any(terms.averaged for terms, _ in inner) or (several and isinstance(expr, Average)),
-    )
 
 
 def merge(
@@ -110,14 +63,43 @@ def merge(
     Raises:
         UnsupportedError: it can't be done; the hint says what can.
         BaseMismatchError: they were made for different bases; both are named.
-        NameInUseError, NotFoundError, UsageError.
+        FusedError, NameInUseError, NotFoundError, UsageError.
     """
+    check_unfused(handle.engine, "merge")
     loading.check_free(handle.engine.adapters, name)
     terms = terms_of(expr)
-    for missing in (leaf for leaf in leaves(expr) if leaf not in handle.engine.adapters):
-        handle.engine.load(missing)
-    adapters = {leaf: handle.engine.adapters[leaf] for leaf in leaves(expr)}
-    check_names([expr], adapters)
+    with _loaded(handle, leaves(expr)) as adapters:
+        check_names([expr], adapters)
+        return _merge(handle, terms, expr, name, options, adapters, head, allow_base_mismatch, tick)
+
+
+@contextlib.contextmanager
+def _loaded(handle: Adapted, names: Sequence[str]) -> Iterator[dict[str, Adapter]]:
+    """The adapters of these names; what had to be loaded for it goes again after an error."""
+    engine = handle.engine
+    missing = [name for name in names if name not in engine.adapters]
+    try:
+        for name in missing:
+            engine.load(name)
+        yield {name: engine.adapters[name] for name in names}
+    except BaseException:
+        for name in missing:
+            if name in engine.adapters:
+                engine.let_go(name)
+        raise
+
+
+def _merge(
+    handle: Adapted,
+    terms: Terms,
+    expr: Expr,
+    name: str,
+    options: MergeOptions,
+    adapters: Mapping[str, Adapter],
+    head: str | None,
+    allow_base_mismatch: bool,
+    tick: Callable[[int, int], None] | None,
+) -> Json:
     base = _common_base([adapters[leaf] for leaf in terms.names], allow_base_mismatch)
     method = _common_method([adapters[leaf] for leaf in terms.names])
     found = merged_heads(expr, adapters, head)

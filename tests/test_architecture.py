@@ -40,6 +40,7 @@ ROOMS: dict[str, list[str]] = {
         "toml_file",
         "progress",
         "out_folder",
+        "merge_terms",
     ],
     "plugins": ["hookspecs", "method", "merge_types", "plugins", "packaged_bases"],
     "hub side": [

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.models import opened, python_warning
+from hubcli.api.models import expression, opened, python_warning
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
 from hubcli.compositions import renamed
 from hubcli.errors import UnsupportedError, UsageError
 from hubcli.manifest import Installed
+from hubcli.merge_terms import terms_of
 from hubcli.merge_types import options_of
 from hubcli.out_folder import appearing, check_free
 from hubcli.progress import Steps
@@ -70,11 +71,12 @@ def merge(
     folder = Path(out).expanduser()
     check_free(folder, replace=force)
     _check_format(format)
+    terms_of(expression(expr))
     with _told(warn or python_warning), contextlib.closing(Steps("merging")) as tick:
         from hubcli import merging
 
         workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
-        adapted, called, refs, found = opened(expr, workspace, allow_base_mismatch=allow_base_mismatch)
+        adapted, called, refs, found = _opened(expr, workspace, allow_base_mismatch)
         name = _free_name(folder, adapted)
         report = merging.merge(
             adapted,
@@ -94,6 +96,21 @@ def merge(
         with appearing(folder, replace=force) as place:
             report["format"] = _write(adapted, name, place, format, report, sources)
     return {**report, "path": str(folder), "written": not dry_run}
+
+
+def _opened(
+    expr: str | Expr, workspace: Workspace, allow: bool
+) -> tuple[Adapted, dict[str, str], Expr, dict[str, Installed]]:
+    """As `opened`; in float32 where the files hold heads of a finer dtype than the base's, for a head has the base's dtype."""
+    made = opened(expr, workspace, allow_base_mismatch=allow)
+    from hubcli.formats import read
+
+    for adapter in made[0].engine.adapters.values():
+        kept = read(Path(adapter.source)).heads if adapter.heads else {}
+        own = [parameter.element_size() for twin in adapter.heads.values() for parameter in twin.parameters()]
+        if any(tensor.element_size() > max(own) for group in kept.values() for tensor in group.values()):
+            return opened(expr, workspace, allow_base_mismatch=allow, dtype="float32")
+    return made
 
 
 def _check_format(format: str | None) -> None:

@@ -90,7 +90,7 @@ def load_adapter(
     if model is not None:
         _check_model(model)
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
-    expr, found = expanded(_expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
+    expr, found = expanded(expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
     found |= {ref: _found(workspace, ref) for ref in fusions(expr) if ref not in found}
     check_head(head, expr)
     names = tuple(sorted(found, key=lambda ref: found[ref].record.kind == FUSION))
@@ -135,7 +135,7 @@ def opened(
     Raises:
         HubcliError: as `load_adapter`.
     """
-    refs, found = expanded(_expression(expr), workspace, lambda ref: _found(workspace, ref))
+    refs, found = expanded(expression(expr), workspace, lambda ref: _found(workspace, ref))
     found |= {ref: _found(workspace, ref) for ref in fusions(refs) if ref not in found}
     options = {"dtype": None, "device": None, "quantize": None, "allow_base_mismatch": False, **options}
     adapted = _on_base(_common_base(found), workspace, found, **options)
@@ -160,7 +160,7 @@ def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
         raise
 
 
-def _expression(given: str | Expr) -> Expr:
+def expression(given: str | Expr) -> Expr:
     """A ref stays as it is; other text is the text form of a composition."""
     if not isinstance(given, str):
         return given

@@ -65,6 +65,13 @@ def test_one_adapter_stays_what_it_is(parts: Path) -> None:
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_head_keeps_its_numbers_on_a_coarser_base(parts: Path) -> None:
+    model_of("bert", torch.bfloat16).save_pretrained(parts / "base")
+    assert hubcli("merge", "./a", "--out", "m").code == 0
+    one, other = load_file(parts / "a" / WEIGHTS), load_file(parts / "m" / WEIGHTS)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
 def test_an_approximation_states_its_error(parts: Path) -> None:
     refused = hubcli("merge", "average(./a, ./c)", "--out", "m", "--json")
     assert refused.document["error"]["id"] == "E_UNSUPPORTED"

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
-from hubcli.errors import BaseMismatchError, HubcliError
+from hubcli.errors import BaseMismatchError, FusedError, HubcliError
 from hubcli.manifest import BaseModel
+from hubcli.merge_types import MergeOptions, MergePart, options_of
+from hubcli.merging import merge
+from hubcli.method import Method
 
 from .models import apart, inputs_of, logits, model_of
 
@@ -129,3 +132,33 @@ def test_different_bases_are_named(tmp_path: Path) -> None:
     handle.save("n", tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("acme/one", "1" * 40)
+
+
+def test_a_method_that_says_nothing_of_merging_refuses_by_name() -> None:
+    class Bare(Method[Any]):
+        name = "bare"
+
+    with pytest.raises(HubcliError, match="'bare' does not say how several of its adapters become one: 'a', 'b'"):
+        Bare().merged(None, [MergePart(name, 1.0, {}, None, {}) for name in "ab"], MergeOptions())  # type: ignore[arg-type]
+
+
+def test_not_while_fused_and_nothing_stays_of_what_failed(tmp_path: Path) -> None:
+    handle = made("bert", LORA, PFEIFFER)
+    for name in "ab":
+        handle.save(name, tmp_path / name, "hubcli")
+    other = adapt(model_of("bert"))
+    with pytest.raises(HubcliError, match="different methods"):
+        other.merge(Average(str(tmp_path / "a"), str(tmp_path / "b")), "m")
+    assert not other.adapters
+    handle.fuse("a")
+    with pytest.raises(FusedError, match="merge: a is fused"):
+        handle.merge("a", "m")
+    handle.unfuse()
+    handle.merge("a", "m")
+
+
+def test_what_cancels_out_is_an_adapter_of_nothing() -> None:
+    handle = made("bert", LORA)
+    report = merge(handle, Average("a", "a", weights=[1, -1]), "m", options_of(None))
+    assert report["error"] == {"overall": None, "largest": None}
+    assert torch.equal(under(handle, "m", "bert"), under(handle, None, "bert"))
