@@ -19,7 +19,8 @@ from hubcli.composition import Average, BatchSplit, Block, Expr, Fuse, Parallel,
 from hubcli.errors import UnsupportedError
 from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes
 from hubcli.heads import branches, speaker
-from hubcli.plan import Program, Route
+from hubcli.plan import Program
+from hubcli.route import Route
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted

@@ -15,23 +15,27 @@ from hubcli import answers, fusion_rules
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter
 from hubcli.attention import AttentionSite
+from hubcli.banks import Shelf
 from hubcli.composition import Expr
 from hubcli.entrance import Entrance
 from hubcli.families import Structure
 from hubcli.method import ATTENTION, Leaf, Site
-from hubcli.plan import Program, Route, plan, plan_rows
+from hubcli.plan import Program, plan, plan_rows
 from hubcli.positions import decoder_positions, shift_of
 from hubcli.prefixes import plan_prefix_rows, plan_prefixes
 from hubcli.quantised import check_trainable, keep_readable, undo
 from hubcli.residents import CHILD, Residents
+from hubcli.route import Route
 from hubcli.rules import check_cuts, check_expression, normalised
 from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
+from hubcli.steps import copied
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
     from hubcli.fuse_plan import Fused
 
 KEPT_PROGRAMS = 64
+KEPT_BYTES = 1 << 30  # of what those programs copied: merged leaves, banks
 KINDS: dict[str, type[LiveSite]] = {HEAD: HeadSite, ATTENTION: AttentionSite}
 
 
@@ -45,6 +49,7 @@ class Engine:
         self.sites: dict[Site, LiveSite] = {}
         self.live: list[LiveSite] = []
         self.programs: OrderedDict[Any, Program] = OrderedDict()
+        self.shelf = Shelf()
         self.using: list[Program] = []
         self.fused: Fused | None = None
         self.flags: list[tuple[nn.Parameter, bool]] | None = None
@@ -160,15 +165,21 @@ class Engine:
         fusion_rules.check_names(program.exprs, self.adapters)
         self.compile(program)
         self.programs[key] = program
-        if len(self.programs) > KEPT_PROGRAMS:
-            with contextlib.suppress(KeyError):
-                self.programs.popitem(last=False)
+        self._trim()
         return program
+
+    def _trim(self) -> None:
+        """Drop the programs that were longest out of use; the newest stays, however large."""
+        copied = sum(program.copied for program in self.programs.values())
+        while len(self.programs) > 1 and (len(self.programs) > KEPT_PROGRAMS or copied > KEPT_BYTES):
+            with contextlib.suppress(KeyError):
+                copied -= self.programs.popitem(last=False)[1].copied
 
     def compile(self, program: Program) -> None:
         """Plan every site. No walk over the model's modules: sites alone."""
         used = {name: self.adapters[name] for name in program.names}
-        route = None if program.rows is None else Route(program.rows, self._device())
+        rows = program.rows
+        route = None if rows is None else Route(rows, self._device(), self.shelf.order(rows))
         labels = {name: adapter.labels or () for name, adapter in used.items() if adapter.heads}
         steps: list[Any] = []
         for live in self.live:
@@ -179,7 +190,7 @@ class Engine:
             else:
                 found = {name: leaf for name, a in used.items() if (leaf := a.leaf(live.site, live.module)) is not None}
                 fusion_rules.check_site(program.exprs, live.site, found)
-                steps.append(_site_step(program, route, found, live))
+                steps.append(self._site_step(program, route, found, live))
         head_rules.check_heads(program, {name: adapter.heads for name, adapter in used.items()})
         acting = [(live, step) for live, step in zip(self.live, steps, strict=True) if step is not None]
         head_rules.check_nested(acting)
@@ -188,6 +199,14 @@ class Engine:
         shifts = {name: adapter.method.shift(adapter.settings) for name, adapter in used.items()}
         program.shift = shift_of(program.expr, program.rows, shifts, self.structure)
         program.steps = steps
+        program.copied = sum(map(copied, steps))
+
+    def _site_step(self, program: Program, route: Route | None, found: Mapping[str, Leaf], live: LiveSite) -> Any:
+        if isinstance(live, AttentionSite):
+            if route is None:
+                return plan_prefixes(program.expr, found, live.module)
+            return plan_prefix_rows(route, found, live.module)
+        return plan(program.expr, found, self.shelf) if route is None else plan_rows(route, found, self.shelf)
 
     def forget(self) -> None:
         """Tensors moved or began to train: leaves and plans are made anew, those in use at once."""
@@ -217,14 +236,6 @@ class Engine:
     def _device(self) -> torch.device:
         parameter = next(self.model.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _site_step(program: Program, route: Route | None, found: Mapping[str, Leaf], live: LiveSite) -> Any:
-    if isinstance(live, AttentionSite):
-        if route is None:
-            return plan_prefixes(program.expr, found, live.module)
-        return plan_prefix_rows(route, found, live.module)
-    return plan(program.expr, found) if route is None else plan_rows(route, found)
 
 
 def _head_step(

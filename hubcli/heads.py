@@ -29,7 +29,8 @@ from hubcli.composition import (
 )
 from hubcli.errors import UnsupportedError
 from hubcli.evaluate import BATCH, SEQUENCE, cut_sizes
-from hubcli.plan import Program, Route
+from hubcli.plan import Program
+from hubcli.route import Route
 from hubcli.sites import HeadSite, LiveSite
 
 Args: TypeAlias = tuple[Any, ...]

@@ -58,10 +58,11 @@ class Leaf:
 
     `tensors` by parameter name, on the site's device and in its compute dtype (or fp32 while they train); `form` says which
     of the method's formulas applies; `constants` are plain numbers (a value that differs between adapters belongs into a
-    0-d tensor: a compiled model would be recompiled for another constant). `tap` is the site's, set by the core.
+    0-d tensor: a compiled model would be recompiled for another constant). `tap` is the site's, set by the core; `made_of` are
+    the leaves that a merged or banked one was made of.
     """
 
-    __slots__ = ("constants", "form", "method", "tap", "tensors", "trainable")
+    __slots__ = ("__weakref__", "constants", "form", "made_of", "method", "tap", "tensors", "trainable")
 
     def __init__(
         self,
@@ -74,6 +75,30 @@ class Leaf:
         self.method, self.form, self.tensors = method, form, tensors
         self.constants, self.trainable = constants or {}, trainable
         self.tap: str | None = None
+        self.made_of: tuple[Leaf | None, ...] = ()
+
+
+class Groups:
+    """The rows of a batch as equal groups: as they stand, or moved to `places`, from where `back` brings them home.
+
+    Short groups are filled up with rows that are not brought home.
+    """
+
+    __slots__ = ("back", "count", "places")
+
+    def __init__(self, count: int, places: Tensor | None = None, back: Tensor | None = None):
+        self.count, self.places, self.back = count, places, back
+
+    def split(self, tensor: Tensor) -> Tensor:
+        """(batch, …) as (groups, rows of each, …); a view where nothing has to move."""
+        if self.places is not None:
+            tensor = tensor.index_select(0, self.places)
+        return tensor.reshape(self.count, -1, *tensor.shape[1:])
+
+    def home(self, tensor: Tensor) -> Tensor:
+        """(groups, rows of each, …) as (batch, …)."""
+        tensor = tensor.reshape(-1, *tensor.shape[2:])
+        return tensor if self.back is None else tensor.index_select(0, self.back)
 
 
 class Method(Generic[S]):
@@ -242,6 +267,21 @@ class Method(Generic[S]):
         """One leaf that does what these do one after the other, each seeing what came before, or None."""
         del leaves
         return None
+
+    def bank(self, leaves: Sequence[Leaf | None]) -> Leaf | None:
+        """Leaves of one form and site (frozen; None: nothing) as one whose tensors have a leading axis over them, for
+        `delta_by_group`; tensors of different sizes padded so that the padding adds nothing. None, the default: there is none.
+        """
+        del leaves
+        return None
+
+    def delta_by_group(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """`delta` for groups of rows, each with its own part of a bank; all have the axes of `delta`'s behind (groups, rows)."""
+        raise NotImplementedError
+
+    def grouped(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
+        """`value + delta` for a batch whose rows are in groups, as one expression where that is faster."""
+        return value + groups.home(self.delta_by_group(leaf, module, groups.split(x), groups.split(value)))
 
     def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
         """One adapter that adds the weighted sum of what these add: exactly, or as `options.how` says.

@@ -1,27 +1,23 @@
 """Plans: a composition made into one step a site, so that a forward decides nothing.
 
-What reduces to one leaf becomes one call; a stack becomes calls in sequence; cuts on an axis become a step of steps; the rest
-goes to the interpreter. The plan names no method, and is only ever a cache: weights live in the adapters.
+What reduces to one leaf becomes one call; a stack becomes calls in sequence; groups of rows become a bank where their method has
+one, else a step of steps, as do other cuts on an axis; the rest goes to the interpreter. The plan names no method, and is only
+ever a cache: weights live in the adapters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from hubcli.banks import Columns, Shelf
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack, fusions, leaves, text
-from hubcli.errors import ExpressionError
-from hubcli.evaluate import BATCH, SEQUENCE, Given, Tapped, cut_sizes, delta, parts_of, picked, widened
-from hubcli.fusion import mixed
-from hubcli.method import Leaf
+from hubcli.method import Groups, Leaf
 from hubcli.positions import Shift
+from hubcli.route import Route, Rows
 from hubcli.sites import Step
-
-Rows: TypeAlias = tuple[Expr, ...]
+from hubcli.steps import Banked, Cut, Fused, Interpret, InTurn, Routed, Single
 
 
 @dataclass(eq=False)
@@ -29,7 +25,8 @@ class Program:
     """What every site does under one expression: `steps[i]` for site i, None where nothing happens.
 
     `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel);
-    `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None.
+    `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None; `copied` are the bytes
+    of the leaves that were made for it.
     """
 
     expr: Expr
@@ -38,6 +35,7 @@ class Program:
     steps: list[Any] = field(default_factory=list)
     copies: int = 1
     shift: Shift | None = None
+    copied: int = 0
 
     def __str__(self) -> str:
         if self.rows is not None:
@@ -59,149 +57,7 @@ class Irreducible(Exception):
     """A part of a composition that is no single leaf."""
 
 
-@dataclass(slots=True, eq=False)
-class Single:
-    """One leaf."""
-
-    leaf: Leaf
-
-    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """The new value."""
-        return self.leaf.method.apply(self.leaf, module, picked(x, self.leaf), value)
-
-
-@dataclass(slots=True, eq=False)
-class InTurn:
-    """Steps one after the other, each seeing what came before."""
-
-    steps: list[Step]
-
-    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """The new value."""
-        for step in self.steps:
-            value = step(module, x, value)
-        return value
-
-
-@dataclass(slots=True, eq=False)
-class Interpret:
-    """Whatever the interpreter makes of it."""
-
-    expr: Expr
-    leaves: Mapping[str, Leaf]
-
-    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """The new value."""
-        added = delta(self.expr, self.leaves, module, x, value)
-        return value if added is None else value + added
-
-
-@dataclass(slots=True, eq=False)
-class Cut:
-    """A step for each part of an axis."""
-
-    block: Split | BatchSplit | Parallel
-    steps: list[Step | None]
-
-    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """The new value."""
-        axis = SEQUENCE if isinstance(self.block, Split) else BATCH
-        given = None if isinstance(self.block, Parallel) else self.block.sizes
-        if axis == SEQUENCE and value.dim() == 2:
-            first = next(step for step, size in zip(self.steps, given or (), strict=True) if size)
-            return value if first is None else first(module, x, value)
-        sizes = cut_sizes(self.block, given, len(self.steps), axis, x, value)
-        values = torch.split(widened(value, sizes, axis), sizes, axis)
-        parts = [
-            part if step is None else step(module, px, part)
-            for step, px, part in zip(self.steps, parts_of(x, sizes, axis), values, strict=True)
-        ]
-        return torch.cat(parts, axis)
-
-
-@dataclass(slots=True, eq=False)
-class Fused:
-    """The learned mix of what the children add. No name is in it: other fusions of the same shapes run the same graph."""
-
-    leaf: Leaf
-    children: list[Leaf | Interpret | None]
-
-    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """The new value."""
-        return value + mixed(self.leaf, module, value, [self.part(child, module, x, value) for child in self.children])
-
-    def part(self, child: Leaf | Interpret | None, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """One child's delta."""
-        if isinstance(child, Leaf):
-            return child.method.delta(child, module, picked(x, child), value)
-        found = None if child is None else delta(child.expr, child.leaves, module, x, value)
-        return torch.zeros_like(value) if found is None else found
-
-
-class Route:
-    """How the rows of a batch fall into groups that share a step: decided once, used at every site.
-
-    `groups` holds (start, stop) where a group's rows stand together, else an index; `back` puts joined groups in row order,
-    None where they are in order already.
-    """
-
-    def __init__(self, rows: Rows, device: torch.device):
-        members: dict[Expr, list[int]] = {}
-        for i, expr in enumerate(rows):
-            members.setdefault(expr, []).append(i)
-        self.n = len(rows)
-        self.exprs = list(members)
-        self.sizes = [len(m) for m in members.values()]
-        order = [i for m in members.values() for i in m]
-        self.index: Tensor | None = None
-        self.back: Tensor | None = None
-        if order != list(range(self.n)):
-            self.index = torch.tensor(order, device=device)
-            self.back = torch.argsort(self.index)
-
-    def check(self, rows: int) -> None:
-        """Refuse a batch of another size."""
-        if rows not in (self.n, 1):
-            raise ExpressionError(f"rows= names {self.n} rows, found a batch of {rows}")
-
-    def grouped(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """The tensor's rows, cut by group."""
-        tensor = widened(tensor, self.sizes, BATCH)
-        if self.index is not None:
-            tensor = tensor.index_select(0, self.index)
-        return torch.split(tensor, self.sizes, BATCH)
-
-    def grouped_inputs(self, x: Given) -> Sequence[Given]:
-        """The same for what a site's adapters read."""
-        if isinstance(x, Tensor):
-            return self.grouped(x)
-        cut = {tap: self.grouped(tensor) for tap, tensor in x.items()}
-        return [Tapped((tap, parts[i]) for tap, parts in cut.items()) for i in range(len(self.sizes))]
-
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
-        """Groups back in the order of rows."""
-        whole = torch.cat(list(parts), BATCH)
-        return whole if self.back is None else whole.index_select(0, self.back)
-
-
-@dataclass(slots=True, eq=False)
-class Routed:
-    """A step for each group of rows."""
-
-    route: Route
-    steps: list[Step | None]
-
-    def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
-        """The new value."""
-        self.route.check(value.shape[0])
-        parts = [
-            part if step is None else step(module, px, part)
-            for step, px, part in zip(self.steps, self.route.grouped_inputs(x), self.route.grouped(value), strict=True)
-        ]
-        return self.route.joined(parts)
-
-
-def plan(expr: Expr, found: Mapping[str, Leaf]) -> Step | None:
+def plan(expr: Expr, found: Mapping[str, Leaf], shelf: Shelf) -> Step | None:
     """The step of one site; `found` are the leaves that live there, by adapter name."""
     if not any(name in found for name in leaves(expr)):
         return None
@@ -211,10 +67,10 @@ def plan(expr: Expr, found: Mapping[str, Leaf]) -> Step | None:
     except Irreducible:
         pass
     if isinstance(expr, Stack):
-        steps = [step for child in expr.children if (step := plan(child, found)) is not None]
+        steps = [step for child in expr.children if (step := plan(child, found, shelf)) is not None]
         return steps[0] if len(steps) == 1 else InTurn(steps)
     if isinstance(expr, Split | BatchSplit | Parallel):
-        return Cut(expr, [plan(child, found) for child in expr.children])
+        return _cut(expr, found, shelf)
     if isinstance(expr, Fuse) and expr.by is not None:
         return Fused(found[expr.by], [_child(child, found) for child in expr.children])
     return Interpret(expr, dict(found))
@@ -227,10 +83,48 @@ def _child(expr: Expr, found: Mapping[str, Leaf]) -> Leaf | Interpret | None:
         return Interpret(expr, dict(found))
 
 
-def plan_rows(route: Route, found: Mapping[str, Leaf]) -> Step | None:
+def plan_rows(route: Route, found: Mapping[str, Leaf], shelf: Shelf) -> Step | None:
     """The step of one site for one expression a row."""
-    steps = [plan(expr, found) for expr in route.exprs]
-    return Routed(route, steps) if any(step is not None for step in steps) else None
+    steps = [plan(expr, found, shelf) for expr in route.exprs]
+    if all(step is None for step in steps):
+        return None
+    return _banked(_columns(route.exprs, found), route, Routed(route, steps), shelf)
+
+
+def _cut(expr: Split | BatchSplit | Parallel, found: Mapping[str, Leaf], shelf: Shelf) -> Step:
+    loop = Cut(expr, [plan(child, found, shelf) for child in expr.children])
+    if isinstance(expr, Split):
+        return loop
+    columns = _columns(expr.children, found)
+    if isinstance(expr, Parallel) or columns is None or not all(expr.sizes):
+        return _banked(columns, None, loop, shelf) if isinstance(expr, Parallel) else loop
+    device = next(tensor.device for column in columns for leaf in column for tensor in leaf.tensors.values())
+    slices = tuple(str(child) for child, size in enumerate(expr.sizes) for _ in range(size))
+    return _banked(columns, Route(slices, device), loop, shelf)
+
+
+def _banked(columns: Columns | None, route: Route | None, loop: Step, shelf: Shelf) -> Step:
+    banks = None if columns is None else shelf.of(columns)
+    return loop if columns is None or banks is None else Banked(banks, Groups(len(columns)), route, loop)
+
+
+def _columns(exprs: Sequence[Expr], found: Mapping[str, Leaf]) -> Columns | None:
+    """What each expression does at this site, leaf by leaf in sequence; None: one of them is no sequence, or one trains."""
+    try:
+        columns = [_sequence(expr, found) for expr in exprs]
+    except Irreducible:
+        return None
+    return None if any(leaf.trainable for column in columns for leaf in column) else columns
+
+
+def _sequence(expr: Expr, found: Mapping[str, Leaf]) -> list[Leaf]:
+    try:
+        leaf = reduced(expr, found)
+    except Irreducible:
+        if not isinstance(expr, Stack):
+            raise
+        return [leaf for child in expr.children for leaf in _sequence(child, found)]
+    return [] if leaf is None else [leaf]
 
 
 def reduced(expr: Expr, found: Mapping[str, Leaf]) -> Leaf | None:
@@ -263,5 +157,5 @@ def _merged(expr: Stack | Average, parts: list[Leaf], weights: list[float]) -> L
         return None
     merged = first.method.chain(parts) if isinstance(expr, Stack) else first.method.merge(parts, weights)
     if merged is not None:
-        merged.tap = first.tap
+        merged.tap, merged.made_of = first.tap, tuple(parts)
     return merged

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from hubcli.composition import Average, BatchSplit, Expr, Parallel, Split, Stack, leaves
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.method import Leaf
-from hubcli.plan import Route
+from hubcli.route import Route
 
 
 @dataclass(slots=True, eq=False)

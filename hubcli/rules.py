@@ -8,7 +8,8 @@ from hubcli.composition import BatchSplit, Block, Expr, Parallel, Split, Stack, 
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.families import Structure
 from hubcli.layouts import relative_positions
-from hubcli.plan import Program, Rows
+from hubcli.plan import Program
+from hubcli.route import Rows
 
 
 def normalised(expr: Expr, rows: Sequence[Expr] | None) -> tuple[Expr, Rows | None]:

@@ -72,6 +72,7 @@ ROOMS: dict[str, list[str]] = {
         "residents",
         "saving",
         "converting",
+        "unpickle",
         "fusion_converting",
         "shapes",
         "rules",

@@ -113,6 +113,23 @@ class BitFit(Method[BitFitSettings]):
         """δb depends on nothing, so a stack is the sum."""
         return self.merge(leaves, [1.0] * len(leaves))
 
+    def bank(self, leaves: Sequence[Leaf | None]) -> Leaf | None:
+        """One vector a group, zero where there is none."""
+        known = next(leaf for leaf in leaves if leaf is not None)
+        none = torch.zeros_like(known.tensors["bias"])
+        vectors = [none if leaf is None else leaf.tensors["bias"] for leaf in leaves]
+        return Leaf(self, known.form, {"bias": torch.stack(vectors)})
+
+    def delta_by_group(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """δb at every position of a group's rows."""
+        del module, x
+        bias = leaf.tensors["bias"].to(value.dtype)
+        around = value.dim() - 3  # axes beside groups, rows and the one that the vector lies along
+        last = leaf.form == "last"
+        return bias.view(bias.shape[0], 1, *(1,) * (around if last else 0), -1, *(1,) * (0 if last else around)).expand(
+            *value.shape[:2], *(-1,) * (value.dim() - 2)
+        )
+
     def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
         """The weighted sum; as `hubcli_bitfit.merging.merged`."""
         return merging.merged(structure, parts, options, lambda c: set(self.sites(structure, self.configure(c))))

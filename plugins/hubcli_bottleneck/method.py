@@ -152,8 +152,7 @@ class Bottleneck(Method[BottleneckSettings]):
             if "up_weight" in leaf.tensors
             else plain(leaf.tensors, learns_rule=leaf.constants["learns_rule"] > 0)
         )
-        source, _, activation = leaf.form.partition(" ")
-        z = x if source == "parallel" else module.forward(value) if source == "norm" else value
+        z, activation = _read(leaf, module, x, value)
         inner = ACTIVATION[activation](F.linear(z.to(t["down_weight"].dtype), t["down_weight"], t["down_bias"]))
         added = F.linear(inner, t["up_weight"], t["up_bias"])
         if "scaling" in t:
@@ -187,6 +186,36 @@ class Bottleneck(Method[BottleneckSettings]):
             lambda config: self.sites(structure, self.configure(config)),
             lambda site: _width(site, structure.modules[site.path]),
         )
+
+    def bank(self, leaves: Sequence[Leaf | None]) -> Leaf | None:
+        """Side by side: down (groups, bottleneck, width), up (groups, width, bottleneck), padded by zeros."""
+        known = [leaf for leaf in leaves if leaf is not None]
+        widest = max(leaf.tensors["down_bias"].shape[0] for leaf in known)
+        sizes = {name: (*tensor.shape,) for name, tensor in known[0].tensors.items()}
+        sizes |= {"down_weight": (widest, sizes["down_weight"][1]), "down_bias": (widest,)}
+        sizes |= {"up_weight": (sizes["up_weight"][0], widest)}
+        made = {name: known[0].tensors[name].new_zeros(len(leaves), *size) for name, size in sizes.items()}
+        for group, leaf in enumerate(leaves):
+            for name, tensor in leaf.tensors.items() if leaf is not None else ():
+                made[name][group][tuple(slice(n) for n in tensor.shape)] = tensor
+        return Leaf(self, known[0].form, made)
+
+    def delta_by_group(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """up(act(down(z))), a product over all groups each."""
+        t = leaf.tensors
+        z, activation = _read(leaf, module, x, value)
+        flat = z.reshape(z.shape[0], -1, z.shape[-1]).to(t["down_weight"].dtype)
+        inner = ACTIVATION[activation](
+            torch.baddbmm(t["down_bias"].unsqueeze(1), flat, t["down_weight"].transpose(1, 2))
+        )
+        added = torch.baddbmm(t["up_bias"].unsqueeze(1), inner, t["up_weight"].transpose(1, 2))
+        return added.view(value.shape).to(value.dtype)
+
+
+def _read(leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> tuple[Tensor, str]:
+    """(z, the activation)."""
+    source, _, activation = leaf.form.partition(" ")
+    return x if source == "parallel" else module.forward(value) if source == "norm" else value, activation
 
 
 def _width(site: Site, module: nn.Module) -> int:

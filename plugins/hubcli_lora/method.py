@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
-from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site
-from hubcli_lora import adapterhub, folding, maths, merging, to_adapterhub
+from hubcli.method import Groups, Leaf, Merged, MergeOptions, MergePart, Method, Site
+from hubcli_lora import adapterhub, folding, maths, merging, products, to_adapterhub
 from hubcli_lora.check import KEYS
 from hubcli_lora.settings import ALL_LINEAR, LoraSettings, read_settings
 
@@ -131,9 +131,10 @@ class Lora(Method[LoraSettings]):
         assert kind is not None
         a, b = maths.HALVES[kind]
         named = {"A": tensors[a], "B": tensors[b]}
-        named["scale"] = torch.tensor(settings.scale(site.path), dtype=named["B"].dtype, device=named["B"].device)
+        scale = settings.scale(site.path)
+        named["scale"] = torch.tensor(scale, dtype=named["B"].dtype, device=named["B"].device)
         named |= {name: tensors[name] for name in ("lora_bias", "magnitude", "bias") if name in tensors}
-        leaf = Leaf(self, kind, named, {"dropout": settings.dropout}, trainable)
+        leaf = Leaf(self, kind, named, {"dropout": settings.dropout, "scale": scale}, trainable)
         if not trainable:
             maths.settle(leaf, module)
         return leaf
@@ -158,18 +159,9 @@ class Lora(Method[LoraSettings]):
     def apply(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
         """One fused multiply-add for a plain frozen leaf."""
         t = leaf.tensors
-        plain = leaf.form == "linear" and not leaf.trainable and len(t) == 3
-        if (
-            not plain
-            or x.dtype != value.dtype
-            or t["A"].dtype != value.dtype
-            or x.is_meta  # which autocast doesn't know
-            or torch.is_autocast_enabled(x.device.type)
-        ):
+        if leaf.form != "linear" or leaf.trainable or len(t) > 3 or not products.alike(x, t["A"], value):
             return value + self.delta(leaf, module, x, value)
-        inner = F.linear(x, t["A"]) * t["scale"]
-        flat = torch.addmm(value.reshape(-1, value.shape[-1]), inner.reshape(-1, inner.shape[-1]), t["B"].t())
-        return flat.view(value.shape)
+        return products.added(leaf, x, value)
 
     def weight_delta(
         self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
@@ -198,11 +190,27 @@ class Lora(Method[LoraSettings]):
         shifts = [leaf.tensors["shift"] * w for leaf, w in zip(leaves, weights, strict=True) if "shift" in leaf.tensors]
         if shifts:
             merged["shift"] = torch.stack(shifts).sum(0)
-        return Leaf(self, first.form, merged, {"dropout": 0.0})
+        return Leaf(self, first.form, merged, {"dropout": 0.0, "scale": 1.0})
 
     def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
         """A stack of LoRAs is the sum of their deltas."""
         return self.merge(leaves, [1.0] * len(leaves))
+
+    def bank(self, leaves: Sequence[Leaf | None]) -> Leaf | None:
+        """Plain ones at linear modules side by side; others have no bank."""
+        known = [leaf for leaf in leaves if leaf is not None]
+        plain = known[0].form == "linear" and all(len(leaf.tensors) == 3 for leaf in known)
+        return products.banked(self, leaves) if plain else None
+
+    def delta_by_group(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+        """Two products over all groups."""
+        del module
+        return products.delta_by_group(leaf, x).to(value.dtype)
+
+    def grouped(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
+        """The same, added in place."""
+        del module
+        return products.added_by_group(leaf, x, value, groups)
 
     def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
         """Ranks side by side, cut by SVD, or pruned; as `hubcli_lora.merging.merged`."""

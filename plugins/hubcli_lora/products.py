@@ -1,0 +1,72 @@
+"""Plain frozen LoRAs at linear modules, added in as few products as there are: two, for one leaf or for a bank of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubcli.method import Groups, Leaf, Method
+
+
+def alike(x: Tensor, weight: Tensor, value: Tensor) -> bool:
+    """Whether one product may be added to another: all in one dtype, and nothing is cast on the way."""
+    return (
+        x.dtype == value.dtype == weight.dtype
+        and not x.is_meta  # which autocast doesn't know
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+def added(leaf: Leaf, x: Tensor, value: Tensor) -> Tensor:
+    """value + scale · B(A x).
+
+    Without gradients it is written into `value`, the module's fresh output. Where code is compiled the scale is a tensor, so that
+    other scales run the same graph.
+    """
+    t = leaf.tensors
+    flat = value.reshape(-1, value.shape[-1])
+    inner = torch.mm(x.reshape(-1, x.shape[-1]), t["A"].t())
+    if torch.compiler.is_compiling():
+        return torch.addmm(flat, inner * t["scale"], t["B"].t()).view(value.shape)
+    if torch.is_grad_enabled() or not value.is_contiguous():
+        return torch.addmm(flat, inner, t["B"].t(), alpha=leaf.constants["scale"]).view(value.shape)
+    flat.addmm_(inner, t["B"].t(), alpha=leaf.constants["scale"])
+    return value
+
+
+def banked(method: Method[Any], leaves: Sequence[Leaf | None]) -> Leaf:
+    """A (groups, r, in) and B (groups, r, out), the scales in it; ranks are padded by zeros."""
+    known = [leaf for leaf in leaves if leaf is not None]
+    a, b = known[0].tensors["A"], known[0].tensors["B"]
+    widest = max(leaf.tensors["A"].shape[0] for leaf in known)
+    halves = {"A": a.new_zeros(len(leaves), widest, a.shape[1]), "B": b.new_zeros(len(leaves), widest, b.shape[0])}
+    for group, leaf in enumerate(leaves):
+        if leaf is not None:
+            rank = leaf.tensors["A"].shape[0]
+            halves["A"][group, :rank] = leaf.tensors["A"]
+            torch.mul(leaf.tensors["B"].t(), leaf.tensors["scale"], out=halves["B"][group, :rank])
+    return Leaf(method, known[0].form, halves)
+
+
+def delta_by_group(leaf: Leaf, x: Tensor) -> Tensor:
+    """B(A x) for each group: x (groups, rows, …, in)."""
+    a, b = leaf.tensors["A"], leaf.tensors["B"]
+    inner = torch.bmm(x.reshape(x.shape[0], -1, x.shape[-1]).to(a.dtype), a.transpose(1, 2))
+    return torch.bmm(inner, b).view(*x.shape[:-1], b.shape[-1])
+
+
+def added_by_group(leaf: Leaf, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
+    """value + B(A x), each row by its group; written into `value` as in `added`."""
+    a, b = leaf.tensors["A"], leaf.tensors["B"]
+    into = not torch.is_grad_enabled() and not torch.compiler.is_compiling() and value.is_contiguous()
+    if not alike(x, a, value):
+        return value + groups.home(delta_by_group(leaf, groups.split(x))).to(value.dtype)
+    if groups.places is not None:
+        moved = groups.home(delta_by_group(leaf, groups.split(x)))
+        return value.add_(moved) if into else value + moved
+    inner = torch.bmm(x.reshape(groups.count, -1, x.shape[-1]), a.transpose(1, 2))
+    flat = value.reshape(groups.count, -1, value.shape[-1])
+    return flat.baddbmm_(inner, b).view(value.shape) if into else torch.baddbmm(flat, inner, b).view(value.shape)

@@ -1,0 +1,178 @@
+"""Rows by bank: every row gets what it gets alone, whichever way its group is computed, and banks are shared and bounded."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hubcli import engine as engine_module
+from hubcli.adapted import Adapted, adapt
+from hubcli.composition import Average, BatchSplit, Expr, Parallel, Stack
+from hubcli.steps import Banked
+from hubcli.testing import apart, inputs_of, output, tiny
+
+ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "l2": ("lora", {"r": 2, "lora_alpha": 3, "target_modules": "all-linear"}),
+    "l5": ("lora", {"r": 5, "use_rslora": True, "target_modules": "all-linear"}),
+    "dora": ("lora", {"r": 2, "use_dora": True, "target_modules": "all-linear"}),
+    "narrow": ("bottleneck", {"reduction_factor": 8, "non_linearity": "sigmoid"}),
+    "wide": ("bottleneck", {"reduction_factor": 2, "non_linearity": "sigmoid", "scaling": "channel"}),
+    "bias": ("bitfit", {}),
+    "other bias": ("bitfit", {}),
+}
+ROWS: dict[str, list[Expr]] = {
+    "in order": ["l2", "l5", None],
+    "shuffled": ["l2", "l5", None, "l5", None, "l2"],
+    "unequal": ["l5", "l2", "l2", None, "l2", "l2"],
+    "bottlenecks": ["narrow", "wide", "wide", None],
+    "biases": ["other bias", "bias", None, "bias"],
+    "mixed methods": ["narrow", "l2", "bias", "wide", "l5", "other bias"],
+    "sequences": [Stack("narrow", "wide"), Stack("wide", "narrow"), "wide", Stack("l2", "l5")],
+    "sums": [Stack("l2", "l5"), Average("l2", "l5", weights=[0.3, -0.7]), "l5"],
+    "no bank": ["dora", "l2", "l5", "dora"],
+}
+
+
+def made(family: str, dtype: torch.dtype = torch.float64) -> Adapted:
+    handle = adapt(tiny(family, dtype))
+    for seed, (name, (method, config)) in enumerate(ADAPTERS.items()):
+        torch.manual_seed(seed)
+        options = {"add_biases": True} if family == "llama" and method == "bitfit" else config
+        handle.add(method, name, dict(options), head=None)
+        with torch.no_grad():
+            for parameter in handle.trainable(name):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    handle.trainable([])
+    return handle
+
+
+def alone(handle: Adapted, rows: Sequence[Expr], inputs: dict[str, Tensor]) -> Tensor:
+    """Each row in a forward of its own."""
+    outs = []
+    for i, expr in enumerate(rows):
+        with handle.using(expr):
+            outs.append(output(handle.model, {name: tensor[i : i + 1] for name, tensor in inputs.items()}))
+    return torch.cat(outs)
+
+
+def banked(handle: Adapted, expr: Expr = None, rows: Sequence[Expr] | None = None) -> list[Banked]:
+    return [step for step in handle.engine.program(expr, rows).steps if isinstance(step, Banked)]
+
+
+@pytest.mark.parametrize("length", [1, 7])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_each_row_is_as_alone(family: str, length: int) -> None:
+    handle = made(family)
+    for label, rows in ROWS.items():
+        inputs = inputs_of(family, rows=len(rows), length=length)
+        with handle.using(None, rows):
+            found = output(handle.model, inputs)
+            tracked = handle.model(**inputs)
+        if label not in ("no bank", "mixed methods"):
+            assert banked(handle, None, rows), label
+        expected = alone(handle, rows, inputs)
+        assert apart(found, expected) < 1e-10, label
+        assert apart(tracked.logits.detach(), expected) < 1e-5, label  # a norm computes in float32
+        assert apart(found, alone(handle, rows[::-1], inputs)) > 1e-3, label
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
+    handle, rows = made("bert", dtype), ROWS["shuffled"]
+    inputs = inputs_of("bert", rows=len(rows), length=1)
+    assert banked(handle, None, rows)
+    with handle.using(None, rows), torch.autocast("cpu", enabled=dtype == torch.float32):
+        found = output(handle.model, inputs)
+        assert found.dtype in (dtype, torch.bfloat16)
+    assert apart(found.double(), alone(handle, rows, inputs).double()) < 0.3  # a few roundings of bfloat16
+
+
+def test_blocks_that_cut_the_batch() -> None:
+    handle = made("bert")
+    inputs = inputs_of("bert", rows=4)
+    for expr, rows in (
+        (BatchSplit("l2", "l5", "narrow", sizes=[1, 2, 1]), ["l2", "l5", "l5", "narrow"]),
+        (BatchSplit("l2", "l5", sizes=[2, 2]), ["l2", "l2", "l5", "l5"]),
+        (
+            Stack(BatchSplit("l2", None, "l5", sizes=[1, 2, 1]), "bias"),
+            [Stack("l2", "bias"), "bias", "bias", Stack("l5", "bias")],
+        ),
+    ):
+        assert any("Banked" in repr(step) for step in handle.engine.program(expr, None).steps)
+        with handle.using(expr):
+            assert apart(output(handle.model, inputs), alone(handle, rows, inputs)) < 1e-10
+    expr = Parallel("l2", "l5", None, "wide")
+    assert banked(handle, expr)
+    wide = {name: tensor.repeat(4, *(1,) * (tensor.dim() - 1)) for name, tensor in inputs.items()}
+    with handle.using(expr):
+        found = output(handle.model, inputs)
+    assert apart(found, alone(handle, [name for name in ("l2", "l5", None, "wide") for _ in range(4)], wide)) < 1e-10
+
+
+def test_the_same_set_in_another_order_shares_its_banks() -> None:
+    handle = made("bert")
+    rows: list[Expr] = ["l2", "l5", None, "l2"]
+    first = [id(bank) for step in banked(handle, None, rows) for bank in step.banks]
+    random.Random(1).shuffle(rows)
+    assert [id(bank) for step in banked(handle, None, rows) for bank in step.banks] == first
+    handle.model.to(torch.float32)
+    inputs = inputs_of("bert", rows=4)
+    with handle.using(None, rows):
+        assert apart(output(handle.model, inputs), alone(handle, rows, inputs)) < 1e-4
+
+
+def test_what_trains_is_in_no_bank() -> None:
+    handle = made("bert")
+    handle.trainable("l2")
+    rows: list[Expr] = ["l2", "l5", "l2"]
+    assert not banked(handle, None, rows)
+    inputs = inputs_of("bert")
+    with handle.using(None, rows):
+        before = output(handle.model, inputs)
+        with torch.no_grad():
+            for parameter in handle.engine.adapters["l2"].parameters():
+                parameter.add_(0.1)
+        assert apart(output(handle.model, inputs), before) > 1e-3
+
+
+def test_programs_go_by_the_bytes_that_they_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = made("bert")
+    one = handle.engine.program(None, ["l2", "l5"]).copied
+    expected = sum(
+        t.numel() * t.element_size()
+        for step in banked(handle, None, ["l2", "l5"])
+        for b in step.banks
+        for t in b.tensors.values()
+    )
+    assert one == expected > 0
+    assert handle.engine.program("l2", None).copied == 0
+    monkeypatch.setattr(engine_module, "KEPT_BYTES", 2 * one)
+    for names in (["l5", "l2"], ["l2", None, "l5"], ["l5", None, "l2"], [None, "l2", "l5"]):
+        handle.engine.program(None, names)
+        assert sum(program.copied for program in handle.engine.programs.values()) <= 2 * one * 2
+    assert len(handle.engine.programs) < 5
+
+
+def test_ranks_too_far_apart_are_not_padded() -> None:
+    handle = adapt(tiny("bert"))
+    for name, rank in (("small", 1), ("large", 60), ("tiny", 1), ("least", 1), ("slight", 1), ("thin", 1)):
+        handle.add("lora", name, {"r": rank, "target_modules": ["query"]}, head=None)
+    handle.trainable([])
+    assert not banked(handle, None, ["small", "large", "tiny", "least", "slight", "thin"])
+
+
+def test_a_copy_of_the_model_banks_its_own() -> None:
+    handle, rows = made("bert"), ROWS["shuffled"]
+    inputs = inputs_of("bert", rows=len(rows))
+    handle.activate(rows=rows)
+    expected = output(handle.model, inputs)
+    for other in (copy.deepcopy(handle.model), pickle.loads(pickle.dumps(handle.model))):
+        assert apart(output(other, inputs), expected) < 1e-12
+        assert adapt(other).engine.shelf is not handle.engine.shelf
