@@ -204,6 +204,24 @@ class Suite:
                 expected = reference(case.handle, expr, case.inputs)
                 assert apart(case.under(expr), expected) <= self.tolerance, f"{expr}, {trained or 'nothing'} trains"
 
+    def test_fuse_is_the_composition(self, case: Case) -> None:
+        """Fused, a composition does what it does by hooks, and no hook is left; unfuse brings the same parameters back, to the
+        bit. In weights if the method has `weight_delta`, else by ordinary modules.
+        """
+        keys = list(case.model.state_dict())
+        before = [(name, p, p.detach().clone()) for name, p in case.model.named_parameters()]
+        for expr in ("a", Stack("a", "b"), Average("a", None, "b", weights=[0.7, 0.5, 0.4])):
+            expected = case.under(expr)
+            case.handle.fuse(expr)
+            assert not [n for n, m in case.model.named_modules() if m._forward_hooks or m._forward_pre_hooks], expr
+            assert apart(output(case.model, case.inputs), expected) <= self.tolerance, expr
+            case.handle.unfuse()
+            assert list(case.model.state_dict()) == keys
+            for (name, old, bits), (now, parameter) in zip(before, case.model.named_parameters(), strict=True):
+                assert name == now and parameter is old and torch.equal(parameter, bits), name
+            assert torch.equal(case.under(expr), expected), expr
+        assert torch.equal(output(case.model, case.inputs), case.bare)
+
     def test_rows_are_separate_runs(self, case: Case) -> None:
         """Rows, batch splits and parallel runs equal each expression alone."""
         alone: dict[Any, Tensor] = {expr: case.under(expr) for expr in ("a", "b", None, Stack("a", "b"))}

@@ -165,3 +165,12 @@ def test_adapterhubs_configs() -> None:
             translated({**SCALE, key: value}, {})
     with pytest.raises(WeightsError, match="c_attn"):
         translated(SCALE, {"c_attn": {"ia3_l": torch.ones(3, 1)}})
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
+def test_it_folds_into_weights(family: str) -> None:
+    """Fused, nothing is left around a module: the state_dict has the base's keys."""
+    handle, keys = adapt(tiny(family)), list(tiny(family).state_dict())
+    handle.add("ia3", "a", {}, head=None)
+    assert list(handle.fuse("a").state_dict()) == keys
+    assert handle.engine.fused is not None and handle.engine.fused.weights and not handle.engine.fused.modules

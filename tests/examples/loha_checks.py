@@ -121,3 +121,12 @@ def test_every_key_of_peft_is_read_or_refused() -> None:
 def test_refused_by_name(config: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         adapt(tiny("bert")).add("loha", "a", config)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_it_folds_into_weights(family: str) -> None:
+    """Fused, nothing is left around a module: the state_dict has the base's keys."""
+    handle, keys = adapt(tiny(family)), list(tiny(family).state_dict())
+    handle.add("loha", "a", {"r": 2}, head=None)
+    assert list(handle.fuse("a").state_dict()) == keys
+    assert handle.engine.fused is not None and handle.engine.fused.weights and not handle.engine.fused.modules
