@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
+from hubcli.hub.adapterhub_config import inner
 from hubcli.hub.fetch import Fetcher
+from hubcli.hub.pickled import fetch_converted
 from hubcli.hub.sources import Sources
 from hubcli.index.entries import safe_path
-from hubcli.manifest import Installed, Record, Release, Resolved
+from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
 from hubcli.progress import Progress, Silent
 from hubcli.store import content
 from hubcli.store.contents import Broken
@@ -128,7 +130,17 @@ def _same_files(present: Release, wanted: Release) -> bool:
     here = {f.path: f for f in present.files}
     if here.keys() != {f.path for f in wanted.files}:
         return False
-    return all(here[f.path].size == f.size and f.sha256 in ("", here[f.path].sha256) for f in wanted.files)
+    return all(_same_file(here[f.path], f) for f in wanted.files)
+
+
+def _same_file(present: FileSpec, wanted: FileSpec) -> bool:
+    if (present.converted_from is None) != (wanted.converted_from is None):
+        return False
+    if present.converted_from is not None and wanted.converted_from is not None:
+        one, other = present.converted_from, wanted.converted_from
+        same = (one.path, one.size) == (other.path, other.size) and other.sha256 in ("", one.sha256)
+        return same and wanted.sha256 in ("", present.sha256)
+    return present.size == wanted.size and wanted.sha256 in ("", present.sha256)
 
 
 def _planned(resolved: Resolved, store: Store) -> Installed:
@@ -154,20 +166,27 @@ def _install(
         raise NotFoundError(
             f"{resolved.name} {resolved.version} requires {', '.join(missing) or 'what nothing says'}: not installed"
         )
-    needed = sum(spec.size for spec in resolved.release.files)
+    needed = sum(max(spec.size, spec.fetched) for spec in resolved.release.files)
     check_space(store.path, needed)
     with store.staging(needed) as staging:
         fetcher = Fetcher(resolved, sources, staging, progress, warn)
         files = []
         for spec in resolved.release.files:
-            progress.start(spec.path, spec.size)
+            progress.start(spec.path, spec.fetched)
             try:
-                files.append(spec if store.link_blob(staging, spec, progress.advance) else fetcher.get(spec))
+                files.append(_got(spec, store, staging, fetcher))
             finally:
                 progress.done()
         release = dataclasses.replace(resolved.release, files=tuple(files))
         check_content(staging, release, resolved.kind, allow_base_mismatch, warn)
         return store.add(staging, _record(resolved, release))
+
+
+def _got(spec: FileSpec, store: Store, staging: Staging, fetcher: Fetcher) -> FileSpec:
+    """One file, from the store's own blobs or fetched; pickled weights that a person asked for, converted."""
+    if store.link_blob(staging, spec, fetcher.progress.advance):
+        return spec
+    return fetch_converted(fetcher, spec) if spec.converted_from is not None else fetcher.get(spec)
 
 
 def check_content(staging: Staging, release: Release, kind: str, allow_base_mismatch: bool, warn: Warn) -> None:
@@ -189,6 +208,9 @@ def check_content(staging: Staging, release: Release, kind: str, allow_base_mism
     if any(spec.path == content.CONFIG for spec in release.files):
         path = staging.path(content.CONFIG)
         config = content.check_config(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)
+        if (own := inner(config)) is not None:
+            content.check_translated(release.method, own, headers, warn)
+            return
     elif any(spec.path == content.MANIFEST for spec in release.files):
         path = staging.path(content.MANIFEST)
         config = content.check_manifest(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)

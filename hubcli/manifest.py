@@ -53,16 +53,37 @@ def _many(cls: type[Document], value: Any) -> Any:
 
 
 @frozen
+class Pickled(Document):
+    """The pickled file of a hub repository that a file of a release was made from: its path there, size and sha256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@frozen
 class FileSpec(Document):
     """One file of a release: POSIX path relative to the adapter folder, size in bytes, sha256 in hex.
 
-    `role` is one of weights, config, head, card, tokenizer, license.
+    `role` is one of weights, config, head, card, tokenizer, license. `converted_from` is set where a person asked for pickled
+    weights of a hub repository to be converted: before that is done, size and sha256 are 0 and "".
     """
 
     path: str
     size: int
     sha256: str
     role: str
+    converted_from: Pickled | None = field(default=None, metadata={"read": partial(_one, Pickled)})
+
+    def to_json(self) -> Json:
+        """The JSON object; without `converted_from` where there is nothing to say, as an index has it."""
+        document = Document.to_json(self)
+        return document if self.converted_from is not None else {k: v for k, v in document.items() if v is not None}
+
+    @property
+    def fetched(self) -> int:
+        """How many bytes come over the network for it."""
+        return self.converted_from.size if self.converted_from is not None else self.size
 
 
 @frozen

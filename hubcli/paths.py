@@ -18,6 +18,11 @@ def home() -> Path:
     return user_data_path("hubcli", appauthor=False)
 
 
+def converted(home: Path) -> Path:
+    """The folder of a home that holds what pickled weights of local folders became: `<sha256 of the .bin>.safetensors`."""
+    return home / "cache" / "converted"
+
+
 def bundled(name: str) -> Path:
     """The folder `schemas` or `registry-index`: inside an installed wheel, else the checkout's own."""
     packed = _PACKAGE / "_bundled" / name

@@ -39,6 +39,7 @@ ROOMS: dict[str, list[str]] = {
         "versions",
         "toml_file",
         "progress",
+        "pickles",
         "out_folder",
         "merge_terms",
     ],

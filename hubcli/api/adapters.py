@@ -34,6 +34,7 @@ def install(
     no_wait: bool = False,
     dry_run: bool = False,
     allow_base_mismatch: bool = False,
+    convert_bin: bool = False,
     offline: bool | None = None,
     token: str | None = None,
     progress: bool = False,
@@ -45,6 +46,8 @@ def install(
     Args:
         save: also write the refs into the `adapters.toml` of the working folder.
         locked: take exactly what `adapters.lock` pins for these refs.
+        convert_bin: of hub repositories (`hf:`) that have their weights as a pickle alone, fetch it, read it as tensors alone in
+            a process of its own, and store safetensors; without it they are refused. Both hashes are recorded.
         keep_going: try every ref and list what failed under `failed`, with the `exit_code` of the first; otherwise the
             first error is raised, after the refs before it were installed.
 
@@ -55,7 +58,7 @@ def install(
     """
     if not refs:
         raise UsageError("install needs at least one ref")
-    workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True)
+    workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True, convert_bin=convert_bin)
     report = Report(keep_going)
     pins = _pins(workspace, refs) if locked else {}
     bar = for_terminal() if progress else Silent()

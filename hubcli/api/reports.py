@@ -8,7 +8,7 @@ from typing import Any
 
 from hubcli.compositions import shown_method
 from hubcli.errors import HubcliError
-from hubcli.manifest import Installed
+from hubcli.manifest import FileSpec, Installed
 
 Json = dict[str, Any]
 
@@ -22,9 +22,15 @@ def installed(item: Installed) -> Json:
         "method": shown_method(record.kind, release.method),
         "base": release.base.id if release.base else None,
         "path": item.path,
-        "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in release.files],
+        "files": [_file(f) for f in release.files],
         "changed": item.changed,
     }
+
+
+def _file(spec: FileSpec) -> Json:
+    """A file's row; of a converted one also what was fetched. A dry run doesn't know every hash."""
+    row = {"path": spec.path, "size": spec.size, "sha256": spec.sha256}
+    return row if spec.converted_from is None else {**row, "converted_from": spec.converted_from.to_json()}
 
 
 def listed(item: Installed) -> Json:

@@ -41,6 +41,7 @@ class Workspace:
         warn: is told, one line each, what a person must know.
         refresh: ask remote indexes whether they have changed.
         project: the `adapters.toml` whose indexes count; None takes the working folder's.
+        convert_bin: take pickled weights of hub repositories that have no others, converted.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Workspace:
         warn: Warn | None = None,
         refresh: bool = False,
         project: Path | None = None,
+        convert_bin: bool = False,
     ):
         self.token = token
+        self.convert_bin = convert_bin
         self.warn = warn or silent
         self.home = home()
         self._offline = offline or None
@@ -104,8 +107,8 @@ class Workspace:
 
     # From refs to releases
 
-    def resolve(self, ref: Ref, *, endpoint: str | None = None) -> Resolved:
-        """The newest release that a ref allows, its warnings told.
+    def resolve(self, ref: Ref, *, endpoint: str | None = None, convert_bin: bool = False) -> Resolved:
+        """The newest release that a ref allows, its warnings told; `convert_bin` as for the workspace, for this ref.
 
         Raises:
             UsageError: a folder is no release.
@@ -121,8 +124,9 @@ class Workspace:
             from hubcli.hub.resolve import resolve_hub
 
             resolved = resolve_hub(
-                ref, endpoint=endpoint, tokens=self.config.tokens(), token=self.token, offline=self.offline
-            )
+                ref, endpoint=endpoint, tokens=self.config.tokens(), token=self.token, offline=self.offline,
+                convert_bin=convert_bin or self.convert_bin,
+            )  # fmt: skip
         else:
             resolved = self.resolver.complete(self.resolver.resolve(ref))
         return self._told(resolved)
@@ -156,7 +160,8 @@ class Workspace:
         """
         record = item.record
         if record.index == "hf":
-            return self.resolve(parse_ref(record.requested), endpoint=record.endpoint)
+            converted = any(spec.converted_from is not None for spec in record.release.files)
+            return self.resolve(parse_ref(record.requested), endpoint=record.endpoint, convert_bin=converted)
         return self.resolve(Ref("index", record.name, index=record.index))
 
     def newer(self, item: Installed) -> Resolved | None:

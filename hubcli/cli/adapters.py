@@ -44,6 +44,7 @@ def _finish(out: Output, report: dict[str, Any], lines: list[str]) -> int:
     examples="""hubcli install sentiment/bert-lora
 hubcli install sentiment/bert-lora@^1.0 acme:legal/summarize
 hubcli install hf:org/repo@v1.2
+hubcli install hf:AdapterHub/bert-base-uncased-pf-sst2 --convert-bin
 hubcli install sentiment/bert-lora --save""",
 )
 @SOME_REFS
@@ -55,11 +56,16 @@ hubcli install sentiment/bert-lora --save""",
 @click.option(
     "--allow-base-mismatch", is_flag=True, help="Install although the files name another base than the index."
 )
+@click.option(
+    "--convert-bin", is_flag=True, help="Take pickled weights (.bin) of a hub repository that has no others, converted."
+)
 def install(out: Output, refs: tuple[str, ...], **options: Any) -> int:
     """Fetch, verify and store adapters.
 
     Every byte is hashed while it streams; an adapter appears in the store whole or not at all. The newest version that the
-    ref allows is taken.
+    ref allows is taken. hf:org/repo installs an adapter of peft's or AdapterHub's straight from a hub; pickled weights are
+    refused there unless --convert-bin is given: they are read as tensors alone, in a process of its own with limits, and only
+    the safetensors made of them is stored.
     """
     report = api.install(*refs, keep_going=True, progress=_progress(out), warn=out.warn, **options)
     return _finish(out, report, _installed_lines(report, dry_run=options["dry_run"]))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hubcli import safetensors_header, strict_json
-from hubcli.errors import HubcliError, MethodNotFoundError, NotFoundError, SafetensorsError
+from hubcli.errors import HubcliError, NotFoundError, SafetensorsError
+from hubcli.hub.adapterhub_config import facts, inner
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, base_of, head_of, method_of, parse
 from hubcli.manifest import BaseModel, FileSpec, Head, Installed, Json, Record, Release
 from hubcli.refs import Ref
@@ -57,9 +58,8 @@ def _facts(folder: Path) -> tuple[str, dict[str, Any]]:
         )
     with (folder / CONFIG).open("rb") as file:
         config = parse(file.read(MAX_BYTES + 1), str(folder))
-    inner = config.get("config")
-    if "peft_type" not in config and isinstance(inner, dict):
-        return "adapter", _adapterhubs(config, inner, str(folder))
+    if (own_config := inner(config)) is not None:
+        return "adapter", facts(config, own_config, str(folder))
     where = str(folder)
     return "adapter", {
         "method": method_of(config, where),
@@ -67,20 +67,6 @@ def _facts(folder: Path) -> tuple[str, dict[str, Any]]:
         "head": head_of(config),
         "task": TASKS.get(str(config.get("task_type"))),
     }
-
-
-def _adapterhubs(envelope: Json, config: Json, where: str) -> dict[str, Any]:
-    from hubcli.plugins import plugins
-
-    kind = config.get("architecture") or ""
-    info = plugins().method_claiming("adapterhub", kind, config)
-    if info is None:
-        raise MethodNotFoundError(
-            f"{where}: no plugin provides AdapterHub's architecture {kind!r:.60}",
-            hint="a method is a plugin: install the package that brings it",
-        )
-    name = envelope.get("model_name")
-    return {"method": info.name, "base": BaseModel(name) if isinstance(name, str) and name else None}
 
 
 def _own(folder: Path) -> Json | None:

@@ -1,4 +1,4 @@
-"""A hub repository without an index entry as a release: `hf:org/repo@revision`, for adapters in peft's format."""
+"""A hub repository without an index entry as a release: `hf:org/repo@revision`, for adapters of peft's or AdapterHub's."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hubcli.errors import (
     ContentError,
     EntryError,
     NotFoundError,
-    UnsafeFormatError,
     UsageError,
 )
+from hubcli.hub import adapterhub_config
+from hubcli.hub.choice import matters, role_of, wanted
 from hubcli.hub.hf import file_url
 from hubcli.hub.peft_config import (
     CONFIG,
@@ -24,8 +25,6 @@ from hubcli.hub.peft_config import (
     head_of,
     method_of,
     parse,
-    trained_modules,
-    trains_tokens,
 )
 from hubcli.hub.sources import MemorySource, switch
 from hubcli.hub.transport import COMMIT, HubHttp, unless_public
@@ -33,12 +32,8 @@ from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, HubLocation, Json, Release, Resolved
 from hubcli.refs import Ref
 
-WEIGHTS, CARD, MODEL_CONFIG = "adapter_model.safetensors", "README.md", "config.json"
 MAX_INFO = 8 << 20
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_LICENSE = re.compile(r"LICEN[CS]E(?:\.(?:txt|md))?\Z", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def resolve_hub(
@@ -48,6 +43,7 @@ def resolve_hub(
     token: str | None = None,
     tokens: Mapping[str, str] | None = None,
     offline: str | bool | None = None,
+    convert_bin: bool = False,
 ) -> Resolved:
     """The release that a hub repository at a revision makes: one request for the list of files, one for the config.
 
@@ -56,6 +52,7 @@ def resolve_hub(
     Args:
         endpoint: the hub; None the person's own (`HF_ENDPOINT`).
         token, tokens, offline: as for `Sources`.
+        convert_bin: take pickled weights where there are no others, to be converted; only safetensors is stored.
 
     Raises:
         OfflineError, NetworkError, NotFoundError: the hub can't be asked, or has no such repository or revision.
@@ -71,21 +68,34 @@ def resolve_hub(
     http.commit = commit
     sizes = _files(info, ref)
     config_spec, config = _config(http, ref, commit, sizes)
-    method = method_of(config, f"hf:{ref.name}")
-    listed = [config_spec] + [spec for spec in _wanted(sizes, config, ref) if spec.path != CONFIG]
+    says = _facts(config, info, f"hf:{ref.name}")
+    chosen = wanted(sizes, config, f"hf:{ref.name}", convert_bin)
+    listed = [config_spec] + [spec for spec in chosen if spec.path != CONFIG]
     release = Release(
         version=commit,
         license=_word(_card(info).get("license")) or "unknown",
         published=_time(info.get("lastModified")),
-        method=method,
-        base=base_of(config, f"hf:{ref.name}"),
-        task=TASKS.get(str(config.get("task_type"))) or _word(info.get("pipeline_tag")),
         language=tuple(filter(None, map(_word, as_list(_card(info).get("language"))))),
         files=tuple(sorted(listed, key=lambda spec: spec.path)),
         hub=HubLocation(ref.name, commit),
-        head=head_of(config),
+        **says,
     )
     return Resolved(ref.store_name, commit, str(ref), release, index="hf", endpoint=unless_public(http.endpoint))
+
+
+def _facts(config: Json, info: Json, where: str) -> dict[str, Any]:
+    """What the config says of a release: method, base, task, head. An AdapterHub head stands beside the model's modules, so
+    that its adapters ask for the bare model.
+    """
+    own = adapterhub_config.inner(config)
+    if own is not None:
+        return adapterhub_config.facts(config, own, where)
+    return {
+        "method": method_of(config, where),
+        "base": base_of(config, where),
+        "task": TASKS.get(str(config.get("task_type"))) or _word(info.get("pipeline_tag")),
+        "head": head_of(config),
+    }
 
 
 def _info(http: HubHttp, ref: Ref) -> Json:
@@ -135,16 +145,9 @@ def _files(info: Json, ref: Ref) -> dict[str, FileSpec]:
         sha256 = lfs.get("sha256") if isinstance(lfs, dict) else ""
         if sha256 and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
             raise EntryError(f"hf:{ref.name}: {path!a}: expected a sha256, found {ascii(sha256)[:80]}")
-        known = path in (CONFIG, MODEL_CONFIG, WEIGHTS, CARD, *_TOKENIZER)
-        if known or _LICENSE.match(path) or path.lower().endswith(_PICKLES):
-            found[path] = FileSpec(str(safe_path(path)), size, sha256 or "", _role(path))
+        if matters(path):
+            found[path] = FileSpec(str(safe_path(path)), size, sha256 or "", role_of(path))
     return found
-
-
-def _role(path: str) -> str:
-    roles = {WEIGHTS: "weights", CARD: "card", **dict.fromkeys((CONFIG, MODEL_CONFIG), "config")}
-    roles |= dict.fromkeys(_TOKENIZER, "tokenizer")
-    return roles.get(path, "license" if _LICENSE.match(path) else "weights")
 
 
 def _config(http: HubHttp, ref: Ref, commit: str, files: dict[str, FileSpec]) -> tuple[FileSpec, Json]:
@@ -152,7 +155,7 @@ def _config(http: HubHttp, ref: Ref, commit: str, files: dict[str, FileSpec]) ->
     if spec is None:
         raise NotFoundError(
             f"hf:{ref.name} at {commit} has no {CONFIG}",
-            hint="it is no adapter in peft's format; a whole model is a base, not an adapter",
+            hint="it is no adapter in peft's or AdapterHub's format; a whole model is a base, not an adapter",
         )
     if spec.size > MAX_BYTES:
         raise EntryError(f"{CONFIG}: expected at most {MAX_BYTES:,} bytes, found {spec.size:,}", id="E_JSON_SIZE")
@@ -165,24 +168,6 @@ def _config(http: HubHttp, ref: Ref, commit: str, files: dict[str, FileSpec]) ->
     if spec.sha256 and found != spec.sha256:
         raise ContentError(f"{CONFIG}: expected sha256 {spec.sha256}, found {found}")
     return FileSpec(CONFIG, spec.size, found, "config"), config
-
-
-def _wanted(files: dict[str, FileSpec], config: Json, ref: Ref) -> list[FileSpec]:
-    """The files to install: weights, config, card, licence; a tokenizer only where the adapter trained token embeddings, the
-    model's config only where it trained a head, whose labels stand there.
-    """
-    if WEIGHTS not in files:
-        pickles = sorted(path for path in files if path.lower().endswith(_PICKLES))
-        if pickles:
-            raise UnsafeFormatError(
-                f"hf:{ref.name} has its weights as {', '.join(pickles)[:120]!a} alone: a pickle can run code when it is read",
-                hint="ask its authors for safetensors, or convert it yourself from a folder you trust",
-            )
-        raise NotFoundError(f"hf:{ref.name} has no {WEIGHTS}")
-    wanted = [CONFIG, WEIGHTS, CARD, *(_TOKENIZER if trains_tokens(config) else ())]
-    if trained_modules(config) and MODEL_CONFIG in files and files[MODEL_CONFIG].size <= MAX_BYTES:
-        wanted.append(MODEL_CONFIG)
-    return [spec for path, spec in files.items() if path in wanted or _LICENSE.match(path)]
 
 
 def _card(info: Json) -> Json:

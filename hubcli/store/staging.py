@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 from collections.abc import Callable, Iterable
@@ -107,6 +108,21 @@ class Staging:
                 hint="the source serves other bytes than were promised; someone may have tampered with them",
             )
         return found
+
+    def take_out(self, spec: FileSpec) -> Path:
+        """A file that was received and is not to be kept: it is no part of the adapter any more. Who takes it deletes it."""
+        del self.files[spec.path]
+        return self.path(spec.path)
+
+    def take_in(self, spec: FileSpec) -> FileSpec:
+        """Count in a file that was made in the staging itself; returns the spec with its size and sha256."""
+        path = self.path(spec.path)
+        with path.open("rb") as file:
+            fsync_file(file)
+        path.chmod(0o444)
+        size, found = digest(path)
+        made = self.files[spec.path] = dataclasses.replace(spec, size=size, sha256=found)
+        return made
 
     def seal(self, record: Record) -> None:
         """Share the files as blobs and write the record; all of it is on the disk afterwards."""
