@@ -112,7 +112,8 @@ def prune(program: ExportedProgram) -> None:
 
 
 def forget_source(program: ExportedProgram) -> None:
-    """Take out what nodes note of Python's files, lines and modules."""
+    """Take out what nodes note of Python's files, lines and modules, and the names of the model's modules."""
+    del program.module_call_graph[1:]
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
