@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -105,11 +104,9 @@ def ordinary(model: Any) -> Any:
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """As the tokenizer writes itself, without what it was loaded with here."""
-    tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    if file.is_file():
-        kept = {key: value for key, value in json.loads(file.read_text("utf-8")).items() if key not in _OF_LOADING}
-        file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    own = copy.copy(tokenizer)
+    own.init_kwargs = {key: value for key, value in tokenizer.init_kwargs.items() if key not in _OF_LOADING}
+    own.save_pretrained(folder)
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
