@@ -27,6 +27,7 @@ def lock(
     *,
     check: bool = False,
     upgrade: bool = False,
+    convert_bin: bool = False,
     dry_run: bool = False,
     offline: bool | None = None,
     token: str | None = None,
@@ -35,7 +36,8 @@ def lock(
     """Pin what `adapters.toml` asks for in `adapters.lock` (schemas/cli/lock).
 
     What is locked stays locked while the project still allows it; `upgrade` takes the newest versions. `check` compares
-    and writes nothing.
+    and writes nothing. `convert_bin` takes pickled weights of hub repositories that have no others: they are converted to be
+    locked, and the lock says so, so that `sync` needs no word of it.
 
     Raises:
         UsageError: `check` together with `upgrade`.
@@ -48,7 +50,9 @@ def lock(
     if check:
         kept = _checked(wanted)
         return _document(wanted, [(a.name, a.version) for a in kept.adapters], changed=False)
-    workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True, project=wanted.file)
+    workspace = Workspace(
+        offline=offline, token=token, warn=warn, refresh=True, project=wanted.file, convert_bin=convert_bin
+    )
     resolved = _resolved(workspace, wanted, {} if upgrade else _still_locked(wanted), dry_run=dry_run)
     text = lockfile.make_lock(wanted, resolved, workspace.config.indexes)
     file = wanted.lock_file
@@ -159,11 +163,17 @@ def _resolved(workspace: Workspace, project: Project, old: dict[str, Resolved], 
 
 def _pinned(workspace: Workspace, ref: Ref, *, dry_run: bool) -> Resolved:
     """A release with every hash known: a hub repository's small files are hashed by installing it (not in a dry run)."""
-    resolved = workspace.resolve(ref)
+    resolved = workspace.resolve(ref, convert_bin=_agreed(workspace, ref))
     if all(file.sha256 for file in resolved.release.files):
         return resolved
     installed = workspace.install(resolved, Silent(), dry_run=dry_run)
     return dataclasses.replace(resolved, release=installed.record.release)
+
+
+def _agreed(workspace: Workspace, ref: Ref) -> bool:
+    """Whether a person took pickled weights of this repository before: it is installed, converted."""
+    versions = workspace.store.versions(ref.store_name) if ref.kind == "hf" else []
+    return any(spec.converted_from is not None for item in versions for spec in item.record.release.files)
 
 
 def _allows(ref: Ref, pin: Resolved) -> bool:

@@ -16,19 +16,26 @@ def cache_dir() -> Json:
 
 
 def cache_size() -> Json:
-    """Bytes, blobs, and bytes of blobs that no installed adapter uses (schemas/cli/cache-size).
+    """Bytes, blobs, bytes that no installed adapter uses, and among them what local pickles became (schemas/cli/cache-size).
 
     Raises:
         HubcliError: a record can't be read, so nobody knows what is used.
     """
     store = Workspace().store
     total, blobs = store.size()
-    unused = sum(size for _, size in store.unused_blobs(grace=0))
-    return {"path": str(store.path), "bytes": total, "blobs": blobs, "unused_bytes": unused}
+    unused, made = sum(size for _, size in store.unused_blobs(grace=0)), store.converted_bytes()
+    return {
+        "path": str(store.path),
+        "bytes": total + made,
+        "blobs": blobs,
+        "unused_bytes": unused + made,
+        "converted_bytes": made,
+    }
 
 
 def cache_prune(*, dry_run: bool = False, no_wait: bool = False, warn: Warn | None = None) -> Json:
-    """Remove blobs that no installed adapter uses, and what dead processes left behind (schemas/cli/cache-prune).
+    """Remove blobs that no installed adapter uses, what dead processes left behind, and what pickled weights of local folders
+    became, which is made again where it is needed (schemas/cli/cache-prune).
 
     Raises:
         HubcliError: a record can't be read, so nobody knows what it uses; nothing is removed.

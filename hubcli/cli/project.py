@@ -19,10 +19,13 @@ PROJECT = click.option(
 )
 
 
-@command(writes=True, examples="hubcli lock\nhubcli lock --check\nhubcli lock --upgrade")
+@command(writes=True, examples="hubcli lock\nhubcli lock --check\nhubcli lock --upgrade\nhubcli lock --convert-bin")
 @PROJECT
 @click.option("--check", is_flag=True, help="Write nothing; exit 5 when adapters.lock is missing or stale.")
 @click.option("--upgrade", is_flag=True, help="Take the newest versions allowed instead of those locked.")
+@click.option(
+    "--convert-bin", is_flag=True, help="Take pickled weights (.bin) of a hub repository that has no others, converted."
+)
 def lock(out: Output, **options: Any) -> None:
     """Pin what adapters.toml asks for in adapters.lock: versions, commits, sizes, hashes."""
     report = api.lock(warn=out.warn, **options)

@@ -33,7 +33,7 @@ def size_(out: Output) -> None:
 @command(network=False, writes=True, examples="hubcli cache prune --dry-run\nhubcli cache prune")
 @click.option("--no-wait", is_flag=True, help="Fail at once (exit 8) when another process holds the store.")
 def prune(out: Output, dry_run: bool, no_wait: bool) -> None:
-    """Remove files that no installed adapter uses."""
+    """Remove files that no installed adapter uses, and what pickled weights of local folders became."""
     report = api.cache_prune(dry_run=dry_run, no_wait=no_wait, warn=out.warn)
     out.data(
         report, [f"{'would remove' if dry_run else 'removed'} {len(report['removed'])} files, {size(report['bytes'])}"]

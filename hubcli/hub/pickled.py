@@ -6,6 +6,7 @@ from hubcli.errors import ContentError
 from hubcli.hub.fetch import Fetcher
 from hubcli.manifest import FileSpec, Pickled
 from hubcli.pickles import CHILD, check_size
+from hubcli.store import faults
 
 
 def fetch_converted(fetcher: Fetcher, spec: FileSpec) -> FileSpec:
@@ -24,7 +25,9 @@ def fetch_converted(fetcher: Fetcher, spec: FileSpec) -> FileSpec:
     got = fetcher.get(FileSpec(source.path, source.size, source.sha256, spec.role))
     file = staging.take_out(got)
     try:
+        faults.reach("before-convert")
         CHILD.convert(file, staging.path(spec.path))
+        faults.reach("after-convert")
     finally:
         file.unlink()
     kept = staging.take_in(

@@ -6,6 +6,7 @@
 <home>/store/v1/partial/<sha256>                      the resumable part of an interrupted download
 <home>/store/v1/tmp/<process>-<random>/               what is being put together or taken apart
 <home>/store/v1/locks/
+<home>/cache/converted/<sha256>.safetensors           what the pickled weights (of this sha256) of a local folder became
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from hubcli import paths
 from hubcli.errors import EntryError, HubcliError
 from hubcli.refs import NAME
 
@@ -54,6 +56,11 @@ class Layout(NamedTuple):
     def partial(self) -> Path:
         """Resumable parts of downloads."""
         return self.root / "partial"
+
+    @property
+    def converted(self) -> Path:
+        """What pickled weights of local folders became; beside the store, no part of it."""
+        return paths.converted(self.home)
 
     def blob(self, sha256: str) -> Path:
         """The file of a content hash.

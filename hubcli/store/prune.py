@@ -92,6 +92,17 @@ def leftovers(layout: Layout, grace: float) -> list[Path]:
     return found
 
 
+def converted(layout: Layout) -> list[Path]:
+    """What pickled weights of local folders became: it is made again where it is needed."""
+    now, found = time.time(), []
+    for entry in plain_entries(layout.converted):
+        with contextlib.suppress(FileNotFoundError):
+            age = now - entry.stat(follow_symlinks=False).st_mtime
+            if not entry.name.endswith(".part") or age >= GRACE_SECONDS:
+                found.append(Path(entry.path))
+    return found
+
+
 def bytes_under(path: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes of files under a path, each file once however many links it has; `seen` is filled on the way."""
     try:

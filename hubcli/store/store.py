@@ -184,7 +184,7 @@ class Store(Contents):
         no_wait: bool = False,
         warn: Warn | None = None,
     ) -> pruning.Pruned:
-        """Remove blobs that no installed adapter uses and what dead processes left behind.
+        """Remove blobs that no installed adapter uses, what dead processes left behind, and what local pickles became.
 
         Raises:
             HubcliError: as `unused_blobs`.
@@ -195,7 +195,8 @@ class Store(Contents):
             disk_errors(self.path),
         ):
             unused = self.unused_blobs(grace)
-            left = pruning.leftovers(self.layout, grace)
+            check_plain_folders(self.layout.home, self.layout.converted)
+            left = [*pruning.leftovers(self.layout, grace), *pruning.converted(self.layout)]
             freed = sum(size for _, size in unused) + sum(pruning.bytes_under(path, set()) for path in left)
             if not dry_run:
                 for path in [path for path, _ in unused] + left:
@@ -206,6 +207,10 @@ class Store(Contents):
         """Bytes of all files of the store, each counted once, and the number of blobs."""
         with disk_errors(self.path):
             return pruning.bytes_under(self.path, set()), sum(1 for _ in pruning.blobs(self.layout))
+
+    def converted_bytes(self) -> int:
+        """Bytes of what pickled weights of local folders became."""
+        return pruning.bytes_under(self.layout.converted, set())
 
     def doctor(self, *, fix: bool = False) -> list[pruning.Finding]:
         """Leftovers, folders without a usable record, links; `fix` removes the leftovers and nothing else.

@@ -11,6 +11,8 @@ from hubcli.store import Store
 from tests.support.adapters import IndexFolder
 from tests.support.cli import hubcli
 
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert" / "adapters" / "seq_bn"
+
 
 def test_cache_prune_never_removes_what_is_used(index: IndexFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     hubcli("install", "acme/one@1.0.0", "acme/one@1.1.0")
@@ -22,6 +24,21 @@ def test_cache_prune_never_removes_what_is_used(index: IndexFolder, monkeypatch:
     assert hubcli("cache", "prune", "--json").document["removed"] == planned["removed"]
     assert hubcli("verify").code == 0
     assert hubcli("install", "acme/one@1.0.0").code == 0, "what was pruned can be had again"
+
+
+def test_what_local_pickles_became_is_counted_and_pruned(home: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # what was pruned is made again
+        out = ["--to", "adapterhub", "--out", str(tmp_path / "out"), "--force"]
+        assert hubcli("convert", str(GOLDEN), *out).code == 0
+        (made,) = (home / "cache" / "converted").glob("*.safetensors")
+        (made.parent / "of another process.part").touch()
+        size = hubcli("cache", "size", "--json").document
+        assert size["converted_bytes"] == size["unused_bytes"] == size["bytes"] == made.stat().st_size
+        planned = hubcli("cache", "prune", "--dry-run", "--json").document
+        assert planned == {"removed": [str(made)], "bytes": made.stat().st_size} and made.exists()
+        assert hubcli("cache", "prune", "--json").document == planned
+        assert [file.name for file in made.parent.iterdir()] == ["of another process.part"]
+    assert hubcli("cache", "size", "--json").document["converted_bytes"] == 0
 
 
 def test_cache_prune_says_what_it_waits_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from tests.store.samples import SHARED, Shelf, adapter, sha
 from tests.support.hostile_server import Hostile, Request, Send, reply
 
 ROOT = Path(__file__).parents[2]
-OF_INSTALL = [point for point in POINTS if not point.endswith("aside")]
+OF_INSTALL = [point for point in POINTS if not point.endswith(("aside", "convert"))]
 
 
 def driver(store: Store, shelf: Shelf, what: str, *arguments: str, fault: str | None = None) -> subprocess.Popen[str]:
