@@ -17,13 +17,8 @@ from hubcli import fuse, quantised
 from hubcli.adapted import Adapted
 from hubcli.adapter import finite
 from hubcli.errors import UnsupportedError, WeightsError
-from hubcli.pretrained import AUTO, LABELLED, pretrained, saved
+from hubcli.pretrained import AUTO, LABELLED, OF_READING, pretrained, saved
 from hubcli.residents import CHILD
-
-# options of from_pretrained that a tokenizer takes for its own
-_OF_LOADING = frozenset(
-    ("local_files_only", "is_local", "token", "revision", "trust_remote_code", "dtype", "id2label", "label2id")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,9 @@ def ordinary(model: Any) -> Any:
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """As the tokenizer writes itself, without what it was loaded with here."""
     own = copy.copy(tokenizer)
-    own.init_kwargs = {key: value for key, value in tokenizer.init_kwargs.items() if key not in _OF_LOADING}
+    own.init_kwargs = {
+        key: value for key, value in tokenizer.init_kwargs.items() if key not in (*OF_READING, "is_local")
+    }
     own.save_pretrained(folder)
 
 

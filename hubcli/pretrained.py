@@ -21,6 +21,7 @@ AUTO: dict[str, str] = {
     "image-classification": "AutoModelForImageClassification",
     "feature-extraction": "AutoModel",
 }
+OF_READING = ("trust_remote_code", "local_files_only", "token", "revision")  # options that say how files are read
 LABELLED = ("text-classification", "token-classification", "image-classification")
 
 
@@ -100,7 +101,8 @@ def _quiet() -> Iterator[None]:
 
 def tokenizer_of(where: str, options: dict[str, Any]) -> Any:
     """The base's tokenizer; None for a base that has none."""
+    own = {key: value for key, value in options.items() if key in OF_READING}  # it would keep, and write, the others
     try:
-        return pretrained("AutoTokenizer", where, options)
+        return pretrained("AutoTokenizer", where, own)
     except BaseNotFoundError:
         return None
