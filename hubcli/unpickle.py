@@ -7,8 +7,10 @@ Each line on stdin is JSON: {"file": …, "out": …}. `torch.load(weights_only=
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +19,7 @@ ROOM = 512 << 20  # bytes of memory beyond four times the file
 
 
 def limit(size: int) -> None:
-    """Bound this process's memory to what a file of `size` bytes may need; no bound where the system has none."""
+    """Bound this process's memory, and what it writes, to what a file of `size` bytes may need; no bound where there is none."""
     try:
         import resource
 
@@ -27,6 +29,7 @@ def limit(size: int) -> None:
         if hard == resource.RLIM_INFINITY or bound < hard:
             resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 * size + ROOM, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     except (ImportError, OSError, ValueError):
         return
 
@@ -45,6 +48,17 @@ def convert(file: Path, out: Path) -> None:
     save_file({key: tensor.detach().clone().contiguous() for key, tensor in found.items()}, out)
 
 
+def reason(error: Exception) -> str:
+    """Why a file is refused, in one line; torch's own words also say how to run it all the same."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return "it needs more memory than a file of this size may"
+    if isinstance(error, UnpicklingError):
+        asked = re.search(r"GLOBAL ([\w.]{1,100})", text)
+        return f"it asks for {asked[1]}, which is no tensor" if asked else "it is no pickle of tensors"
+    return f"{type(error).__name__}: {text}".splitlines()[0][:300]
+
+
 def main() -> None:
     """Answer until stdin ends."""
     torch.set_num_threads(1)
@@ -53,10 +67,8 @@ def main() -> None:
         try:
             convert(Path(order["file"]), Path(order["out"]))
             answer = {}
-        except MemoryError:
-            answer = {"error": "it needs more memory than a file of this size may"}
         except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+            answer = {"error": reason(error)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

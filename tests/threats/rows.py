@@ -137,11 +137,15 @@ ROWS: dict[int, Row] = {
     ),
     18: Row(
         "A pickle or an archive comes as weights, under its own name or another.",
-        "Formats are a list of what is allowed, by role, name and first bytes; nothing else is stored, and nothing is run.",
-        "hubcli/store/content.py",
+        "Formats are a list of what is allowed, by role, name and first bytes; nothing else is stored, and nothing is run."
+        " Pickled weights that a person lets in (a local folder; --convert-bin) are read as tensors alone, in a process of its"
+        " own with limits on memory and time and nothing of our environment; safetensors is stored, with both hashes.",
+        "hubcli/store/content.py, hubcli/pickles.py, hubcli/unpickle.py",
         (
             "test_row_18_what_is_no_safetensors_is_refused_and_not_run",
             "test_rows_18_and_25_files_on_no_list_are_refused_before_they_are_fetched",
+            "test_pickled_weights_become_safetensors_with_both_hashes",
+            "test_killed_in_the_middle_it_leaves_a_clean_store",
         ),
     ),
     19: Row(
@@ -295,13 +299,12 @@ ROWS: dict[int, Row] = {
     ),
     47: Row(
         "The disk is full or can only be read.",
-        "The message says how many bytes are needed and free; nothing half is left; a read-only store lists and verifies.",
+        "The message says how many bytes are needed and free; nothing half is left; a read-only store lists, verifies and exports.",
         "hubcli/store/files.py",
         (
             "test_row_47_a_disk_that_fills_at_any_write_leaves_nothing",
             "test_row_47_a_read_only_store_lists_verifies_and_says_why_it_can_do_no_more",
         ),
-        "Exporting from a read-only store: there is no `export` command yet.",
     ),
     48: Row(
         "A link is put into the store.",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hubcli import api
+from hubcli import api, pickles
 from hubcli.cli.adapters import install as install_command
 from tests.store.samples import safetensors
 from tests.store.test_safetensors import BAD, LENIENT
@@ -24,6 +24,7 @@ from tests.support.adapters import IndexFolder, lora_files
 from tests.support.hub_server import LiveHub
 from tests.threats.doors import Door, Outcome, threat
 from tests.threats.payloads import FILES, WEIGHTS
+from tests.threats.pickles import NAMES, payload
 
 Refused = Callable[..., Outcome]
 CONFIG = "adapter_config.json"
@@ -89,6 +90,49 @@ def test_a_repository_with_a_pickle_alone(
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         refused(door, "E_FORMAT_UNSAFE", 6, "install", "hf:acme/demo")
         assert not hub.seen(within=".bin")
+
+
+def said(outcome: Outcome) -> str:
+    """The words of the error itself, without what was said on the way."""
+    return "\n".join(line for line in outcome.text.splitlines() if "is a pickle: read" not in line)
+
+
+@threat(18, list(NAMES))
+def test_a_pickle_that_a_person_lets_in(
+    door: Door, case: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a hub with --convert-bin: it is fetched, nothing of it is run, nothing of it stays."""
+    with on_hub(tmp_path, {CONFIG: FILES[CONFIG], "adapter_model.bin": payload(case)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        outcome = refused(door, "E_FORMAT_UNSAFE", 6, "install", "hf:acme/demo", convert_bin=True)
+        assert hub.seen("GET", "adapter_model.bin") and "adapter_model.bin" in outcome.text
+        assert NAMES[case] in said(outcome) and "weights_only" not in said(outcome)
+    assert not Path("canary").exists()
+
+
+@threat(18, list(NAMES))
+def test_a_pickle_in_a_folder_that_a_person_names(door: Door, case: str, tmp_path: Path, refused: Refused) -> None:
+    folder = tmp_path / "local"
+    folder.mkdir()
+    (folder / CONFIG).write_bytes(FILES[CONFIG])
+    (folder / "adapter_model.bin").write_bytes(payload(case))
+    outcome = refused(door, "E_FORMAT_UNSAFE", 6, "convert", str(folder), to="hubcli", out=str(tmp_path / "out"))
+    assert NAMES[case] in said(outcome)
+    assert not Path("canary").exists()
+
+
+@threat(18)
+def test_a_pickle_that_never_ends(
+    door: Door, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that reads it is ended with it."""
+    monkeypatch.setattr(pickles, "SECONDS", 0)
+    before = pickles.CHILD._running()
+    with on_hub(tmp_path, {CONFIG: FILES[CONFIG], "adapter_model.bin": payload("no tensor")}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        outcome = refused(door, "E_FORMAT_UNSAFE", 6, "install", "hf:acme/demo", convert_bin=True)
+    assert "within 0 seconds" in outcome.text
+    assert pickles.CHILD.process is None and before.returncode is not None
 
 
 def headers(row: int) -> dict[str, tuple[bytes, str]]:
