@@ -29,6 +29,7 @@ from hubcli.route import Route
 from hubcli.rules import check_cuts, check_expression, normalised
 from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
 from hubcli.steps import copied
+from hubcli.trunk import Trunk, first_layer
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -55,6 +56,7 @@ class Engine:
         self.flags: list[tuple[nn.Parameter, bool]] | None = None
         self.routing = Routing(Program(None))
         self.entrance = Entrance(self.routing)
+        self.trunk = Trunk(self.routing)
         self.capture = answers.Capture(self.structure, self.routing)
         self.settle()
 
@@ -109,6 +111,7 @@ class Engine:
         """Take everything off the model."""
         self.routing.active = Program(None)
         self.entrance.detach()
+        self.trunk.detach()
         self.capture.detach()
         hooked = bool(self.live)
         self._close(0)
@@ -198,6 +201,11 @@ class Engine:
         answers.check(program, self.adapters)
         shifts = {name: adapter.method.shift(adapter.settings) for name, adapter in used.items()}
         program.shift = shift_of(program.expr, program.rows, shifts, self.structure)
+        program.trunk = None
+        if program.copies > 1 and program.shift is None:
+            program.trunk = first_layer(self.structure, (live.site.path for live, _ in acting))
+            if program.trunk is not None and self.trunk.attach(self.structure):
+                forget_compiled()
         program.steps = steps
         program.copied = sum(map(copied, steps))
 

@@ -12,6 +12,7 @@ from hubcli.composition import BatchSplit, Block, Expr, Split, contains
 from hubcli.errors import BusyError, UnsupportedError
 from hubcli.plan import Program
 from hubcli.sites import LOCAL, Routing
+from hubcli.trunk import rows_of
 
 INPUTS = (
     "input_ids",
@@ -66,10 +67,15 @@ class Entrance:
         program = self.routing.program(module.training)
         beams = LOCAL.generating.get(self.routing.key)
         if beams is not None:
+            LOCAL.shared[self.routing.key] = 0
             if beams is not program:
                 self.routing.choose(beams)
             return None if beams.shift is None else beams.shift(args, kwargs)
         if program.copies > 1:
+            rows = 0 if program.trunk is None else rows_of(args, kwargs)
+            LOCAL.shared[self.routing.key] = rows
+            if rows:
+                return None
             if kwargs.get("past_key_values") is not None:
                 raise UnsupportedError(
                     "generate under Parallel: call generate on the handle, which widens the batch first"

@@ -26,7 +26,7 @@ class Program:
 
     `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel);
     `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None; `copied` are the bytes
-    of the leaves that were made for it.
+    of the leaves that were made for it; `trunk` the layer before which the batch may be repeated at the earliest.
     """
 
     expr: Expr
@@ -36,6 +36,7 @@ class Program:
     copies: int = 1
     shift: Shift | None = None
     copied: int = 0
+    trunk: int | None = None
 
     def __str__(self) -> str:
         if self.rows is not None:

@@ -44,6 +44,7 @@ class _Local(threading.local):
     def __init__(self) -> None:
         self.chosen: Mapping[int, Program] = {}
         self.tapped: dict[tuple[int, int, str], Tensor] = {}
+        self.shared: dict[int, int] = {}  # the rows of a forward that a trunk repeats, 0 where its entrance did
         self.generating: Mapping[int, Program] = {}
 
 
@@ -82,10 +83,11 @@ class Routing:
 
     def program(self, training: bool) -> Program:
         """The program of the forward that runs now."""
-        program = LOCAL.chosen.get(self.key, self.active)
-        if torch.compiler.is_compiling() or not (training or torch.is_grad_enabled()):
-            return program
-        return self._pinned(program)
+        chosen = LOCAL.chosen
+        program = chosen.get(self.key, self.active) if chosen else self.active
+        if (training or torch.is_grad_enabled()) and not torch.compiler.is_compiling():
+            return self._pinned(program)
+        return program
 
     def _pinned(self, program: Program) -> Program:
         if torch._C._current_graph_task_id() == -1:
@@ -151,10 +153,12 @@ class LiveSite:
 
     def on_output(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         """The forward hook: None leaves the output alone."""
-        step = self.step(module.training)
-        if step is None:
+        steps = self.routing.program(module.training).steps  # not by `step`: a call less, every time this module runs
+        if self.i >= len(steps) or (step := steps[self.i]) is None:
             return None
-        x = self.inputs(_first(args, kwargs))
+        x = args[0] if args else next(iter(kwargs.values()))
+        if self.taps:
+            x = self.inputs(x)
         if isinstance(out, tuple):
             return (step(module, x, out[0]), *out[1:])
         return step(module, x, out)

@@ -27,7 +27,8 @@ class Single:
 
     def __call__(self, module: nn.Module, x: Given, value: Tensor) -> Tensor:
         """The new value."""
-        return self.leaf.method.apply(self.leaf, module, picked(x, self.leaf), value)
+        leaf = self.leaf
+        return leaf.method.apply(leaf, module, x if isinstance(x, Tensor) else x[leaf.tap], value)
 
 
 @dataclass(slots=True, eq=False)

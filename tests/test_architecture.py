@@ -79,6 +79,7 @@ ROOMS: dict[str, list[str]] = {
         "rules",
         "sites",
         "plan",
+        "trunk",
         "banks",
         "route",
         "steps",
