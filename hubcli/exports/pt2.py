@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -22,11 +22,35 @@ def check(handle: Adapted, wish: Wish) -> None:
     del handle, wish
 
 
+class Patient:
+    """A file for torch's writer, which ends the whole process when a write fails: the first error waits until it is done."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, or pretend to after an error."""
+        if self.error is None:
+            try:
+                self.stream.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: the file is flushed when it is closed."""
+
+
 def save(program: ExportedProgram, file: Path, notes: dict[str, Any], wish: Wish) -> dict[str, Any]:
     """Write the program."""
     del notes, wish
-    with quietly(), file.open("wb") as opened:
-        torch.export.save(program, opened)
+    with file.open("wb") as stream:
+        patient = Patient(stream)
+        with quietly():
+            torch.export.save(program, patient)  # type: ignore[arg-type]
+        if patient.error is not None:
+            raise patient.error
     return {}
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from hubcli.errors import DiskError, UnsupportedError
+from hubcli.answers import task_of
+from hubcli.errors import UnsupportedError
 from hubcli.exports import Json, Wish, agree, base_id
 from hubcli.exports.inputs import Input, Inputs, inputs_of
 from hubcli.exports.traced import Forward, axes_of, traced
@@ -71,10 +72,7 @@ def write(handle: Adapted, wish: Wish, file: Path) -> Json:
             "input_axes": {given.name: inputs.axes(given) for given in inputs.inputs},
         }
         wish.note(f"writing and checking {wish.out.name}")
-        try:
-            kept = runtime.save(exported, file, notes, wish)
-        except RuntimeError as error:  # what torch says of a disk that is full
-            raise DiskError(f"can't write {wish.out}", cause=str(error).partition("\n")[0]) from error
+        kept = runtime.save(exported, file, notes, wish)
         worst = compared(runtime.opened(file), handle, inputs, f"{wish.out.name}, read back,")
     finally:
         handle.model.train(training)
@@ -123,8 +121,6 @@ def apart(one: Tensor, other: Tensor) -> float:
 def labels_of(handle: Adapted, outputs: Iterable[str]) -> dict[str, list[str]]:
     """The labels of each output that has some: of one head, or under Parallel of each child's."""
     program = handle.engine.routing.program(False)
-    from hubcli.answers import task_of
-
     task = task_of(program, handle.engine.adapters) or handle.structure.task[0]
     if task not in LABELLED or program.rows is not None:
         return {}

@@ -275,3 +275,21 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with says(UnsupportedError, "input_values"):
         export(speech, Wish("pt2", tmp_path / "x"))
     assert nothing(tmp_path)
+
+
+@pytest.mark.parametrize(("to", "limit"), [("pt2", 0), ("pt2", 50_000), ("gguf", 100)])
+def test_a_disk_that_is_full(to: str, limit: int, tmp_path: Path) -> None:
+    import resource
+
+    if to == "gguf":
+        pytest.importorskip("gguf")
+    handle = with_two(model_of("llama", torch.float32), {"r": 2, "target_modules": ["q_proj"]}, "lora")
+    handle.activate("a")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(DiskError, match="can't write"):
+            written(handle, to, tmp_path / "made")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert nothing(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import os
 import shutil
 import tempfile
@@ -13,7 +15,7 @@ import pytest
 
 from hubcli import api
 from hubcli.store import Store
-from tests.support.adapters import IndexFolder
+from tests.support.adapters import BASE_ID, IndexFolder, lora_files
 from tests.threats.conftest import is_sound, shared
 from tests.threats.doors import Door, Outcome, footprint, threat
 from tests.threats.payloads import FILES, WEIGHTS
@@ -58,6 +60,7 @@ def read_only(index: IndexFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     api.install("acme/demo@1.0.0")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
+    codecs.lookup("ascii")  # Python remembers that it found none
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -79,6 +82,34 @@ def test_a_store_that_can_only_be_read(door: Door, read_only: Path) -> None:
     for command, arguments in (("install", ("acme/demo",)), ("uninstall", ("acme/demo",)), ("cache prune", ())):
         outcome = door(command, *arguments)
         assert (outcome.id, outcome.code) == ("E_DISK", 8), (command, outcome.text)
+    assert footprint(read_only) == before
+
+
+@pytest.fixture
+def exported(home: Path) -> Iterator[Path]:
+    """A folder with a tiny base, after an export there: who can read a store alone may not be able to load modules either."""
+    import transformers
+
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        transformers.BertModel(transformers.BertConfig(vocab_size=30, **sizes)).save_pretrained(BASE_ID)
+        Path("own").mkdir()
+        for file, data in lora_files().items():
+            Path("own", file).write_bytes(data)
+        api.export("./own", to="pt2", out="own.pt2")
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        yield Path(name)
+
+
+@threat(47)
+def test_an_export_from_a_store_that_can_only_be_read(
+    door: Door, exported: Path, read_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = footprint(read_only)
+    monkeypatch.chdir(exported)
+    report = door("export", "acme/demo", to="pt2", out="made.pt2").document
+    assert report["written"] and (exported / "made.pt2").stat().st_size == report["size"]
     assert footprint(read_only) == before
 
 
