@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers as tf
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hubcli import api
@@ -229,6 +229,35 @@ def _added_head_as_peft(folder: Path) -> None:
     for name in ("head_config.json", "pytorch_model_head.bin"):
         (made / name).write_bytes((source / "adapters" / "sst_with_head" / name).read_bytes())
     api.convert(made, to="peft", out=folder / "x", base=str(source / "base"))
+
+
+def with_static_head(folder: Path) -> Path:
+    """The golden LoRA as the library saves it from a BertForSequenceClassification, whose head it keeps beside it."""
+    folder.mkdir()
+    source = GOLDENS / "bert" / "adapters" / "lora"
+    lora = {f"bert.{key}": tensor for key, tensor in tensors_in(source)["adapter"].items()}
+    save_file(lora, folder / "adapter.safetensors")
+    head = {"classifier.weight": torch.randn(2, 48), "classifier.bias": torch.randn(2)}
+    save_file(head, folder / "model_head.safetensors")
+    envelope = documents(source)["adapter_config.json"] | {"model_class": "BertForSequenceClassification"}
+    (folder / "adapter_config.json").write_text(json.dumps(envelope))
+    said = {**envelope, "config": None, "label2id": {"good": 1, "bad": 0}, "num_labels": 2}
+    (folder / "head_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def test_a_head_of_a_transformers_model_comes_along(tmp_path: Path) -> None:
+    source, base = with_static_head(tmp_path / "lora"), str(GOLDENS / "bert" / "base")
+    there_and_back(source, "hubcli", "adapterhub", tmp_path, base=base)
+    check_same(source, tmp_path / "back" / "lora")
+    report = api.convert(source, to="peft", out=tmp_path / "peft")
+    assert any("hold no labels: bad, good" in note for note in report["notes"])
+    model = tf.BertForSequenceClassification.from_pretrained(GOLDENS / "bert" / "base", num_labels=2)
+    tuned = PeftModel.from_pretrained(model, tmp_path / "peft").eval()
+    handle = adapt(tf.BertForSequenceClassification.from_pretrained(GOLDENS / "bert" / "base", num_labels=2).eval())
+    handle.activate(handle.load(source))
+    inputs = load_file(GOLDENS / "bert" / "inputs.safetensors")
+    assert apart(logits(tuned, inputs), logits(handle.model, inputs)) <= 1e-6
 
 
 def test_a_config_that_was_changed_since_counts(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Calls:
 
 def plain(content: Any) -> bytes:
     """As old versions of torch wrote files: pickles one after another."""
-    return pickle.dumps(content, 2)
+    return pickle.dumps(content, 2, fix_imports=False)
 
 
 def archive(content: bytes, records: dict[str, bytes] | None = None) -> bytes:
@@ -90,7 +90,7 @@ def payload(name: str) -> bytes:
 NAMES = {
     "os.system": "posix.system",
     "os.system in an archive": "posix.system",
-    "subprocess": "Popen",
+    "subprocess": "subprocess.Popen",
     "exec": "exec",
     "behind a tensor": "posix.system",
     "huge allocation": "more memory",
