@@ -46,9 +46,11 @@ class Folded:
     rounding: float
 
 
-def finer(tensor: Tensor) -> torch.dtype:
-    """The dtype to add up in: float32, or the tensor's own where that is finer."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+def finer(tensor: Tensor) -> Tensor:
+    """The tensor in the dtype to add up in: float32, or its own where that is finer."""
+    if tensor.dtype == torch.float32:
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def folded(ports: Sequence[Port], module: nn.Module, weight: Tensor | None = None) -> Folded:
@@ -74,7 +76,7 @@ def folded(ports: Sequence[Port], module: nn.Module, weight: Tensor | None = Non
             f"{ports[0].site.path}: its weights are not in memory (device 'meta'), so nothing can be folded into them",
             hint="load the base without offloading",
         )
-    now: Pair = tuple(None if tensor is None else tensor.to(finer(tensor)) for tensor in own)  # type: ignore[assignment]
+    now: Pair = tuple(None if tensor is None else finer(tensor) for tensor in own)  # type: ignore[assignment]
     before = now
     for port in ports:
         now = _folded(port, module, *now)

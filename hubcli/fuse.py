@@ -7,7 +7,7 @@ Everything new is made, and found finite, before the first piece is put in place
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -53,7 +53,7 @@ def fuse(engine: Engine, expr: Expr, *, weights_only: bool = False) -> Fused:
             hint="fuse one of its parts",
         )
     made = FusePlan(engine, program, weights_only).made()
-    _put(engine.model, made)
+    _put(engine, made)
     engine.fused, engine.routing.active = made, program
     forget_compiled()
     return made
@@ -75,15 +75,15 @@ def unfuse(engine: Engine) -> None:
     forget_compiled()
 
 
-def _put(model: nn.Module, made: Fused) -> None:
+def _put(engine: Engine, made: Fused) -> None:
     """All of it, or on an error nothing."""
     planned, made.swaps = made.swaps, []
-    tied = _tied(model)
+    model, tied = engine.model, _tied(engine.model, engine.structure.modules.values())
     try:
         for swap in planned:
             swap.put()
             made.swaps.append(swap)
-        if tied and not _tied(model):
+        if tied and not _tied(model, model.modules()):
             untied = AttributeSwap(model.config, "tie_word_embeddings", False)
             untied.put()
             made.swaps.append(untied)
@@ -92,12 +92,12 @@ def _put(model: nn.Module, made: Fused) -> None:
         raise
 
 
-def _tied(model: nn.Module) -> bool:
+def _tied(model: nn.Module, modules: Iterable[nn.Module]) -> bool:
     """Whether the model ties weights, and some of its modules share a parameter."""
     if not getattr(getattr(model, "config", None), "tie_word_embeddings", False):
         return False
-    seen = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
-    return max(seen.values(), default=0) > 1
+    found = [id(p) for module in modules if module._parameters for p in module._parameters.values() if p is not None]
+    return len(set(found)) < len(found)
 
 
 def _back(made: Fused) -> None:

@@ -13,6 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from hubcli.method import Leaf
 from hubcli_lora import maths
 
+BLOCK = 192  # rows that are folded at once
+
 
 def foldable(module: nn.Module, weight: Tensor | None) -> bool:
     """Whether the delta is what some other weight of this module gives."""
@@ -54,8 +56,17 @@ def fold(
         if delta is None or weight is None or delta[0] is None:
             return None
         return weight + delta[0], _sum(bias, delta[1])
-    left, right = _factors(leaf, module)
-    return torch.addmm(weight, left, right), _sum(bias, t.get("shift"))
+    return _added(weight, *_factors(leaf, module)), _sum(bias, t.get("shift"))
+
+
+def _added(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """weight + left @ right; block by block of rows on a CPU, so that what is copied is still near when it is added to."""
+    if weight.device.type != "cpu" or weight.shape[0] <= BLOCK:
+        return torch.addmm(weight, left, right)
+    made = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    for rows, more, out in zip(weight.split(BLOCK), left.split(BLOCK), made.split(BLOCK), strict=True):
+        torch.addmm(rows, more, right, out=out)
+    return made
 
 
 def _sum(bias: Tensor | None, shift: Tensor | None) -> Tensor | None:
