@@ -15,7 +15,7 @@ from hubcli.api.workspace import Warn, Workspace
 from hubcli.compositions import COMPOSITION
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.out_folder import appearing, check_free
-from hubcli.progress import for_terminal
+from hubcli.progress import Progress, Silent, for_terminal
 from hubcli.refs import parse_ref
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def convert(
     dry_run: bool = False,
     offline: bool | None = None,
     token: str | None = None,
+    progress: bool = False,
     warn: Warn | None = None,
 ) -> Json:
     """Write an adapter or a fusion as another library's folder (schemas/cli/convert); what goes in comes out.
@@ -67,7 +68,7 @@ def convert(
     folder = Path(out)
     check_free(folder, replace=force)
     workspace = Workspace(offline=offline, token=token, warn=warn)
-    found, beside = _source(src, workspace, dry_run=dry_run)
+    found, beside = _source(src, workspace, for_terminal() if progress else Silent(), dry_run=dry_run)
     from hubcli import converting
     from hubcli.shapes import Shapes
 
@@ -88,7 +89,7 @@ def convert(
     }
 
 
-def _source(src: str | Path, workspace: Workspace, *, dry_run: bool) -> tuple[Source, list[Path]]:
+def _source(src: str | Path, workspace: Workspace, progress: Progress, *, dry_run: bool) -> tuple[Source, list[Path]]:
     """(where the adapter lies, the folders of what it was installed with)."""
     from hubcli.loading import Source
 
@@ -101,7 +102,7 @@ def _source(src: str | Path, workspace: Workspace, *, dry_run: bool) -> tuple[So
         return Source(ref.folder, ref.folder.resolve().name), []
     if dry_run and workspace.store.find(ref.store_name, ref.spec) is None:
         raise NotFoundError(f"{ref} is not installed, and a dry run installs nothing", hint=f"hubcli install {ref}")
-    item = workspace.installed_or_install(ref, for_terminal())
+    item = workspace.installed_or_install(ref, progress)
     record = item.record
     if record.kind == COMPOSITION:
         raise UsageError(f"{ref} is a composition: it has no weights of its own", hint="convert its adapters")

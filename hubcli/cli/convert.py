@@ -42,7 +42,8 @@ def convert(out: Output, src: str, **options: Any) -> None:
     complete; what another format has no word for is named. With the format that SRC has, pickled weights become safetensors.
     """
     target = options.pop("out_folder")
-    report = api.convert(src, out=target, warn=out.warn, **options)
+    progress = not (out.quiet or out.json)
+    report = api.convert(src, out=target, progress=progress, warn=out.warn, **options)
     total = sum(file["size"] for file in report["files"])
     verb = "would write" if options["dry_run"] else "wrote"
     what = f"{verb} {report['method']} from {report['from']} as {report['to']} ({len(report['files'])} files, {size(total)})"

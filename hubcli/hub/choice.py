@@ -14,6 +14,7 @@ WEIGHTS, BIN, CARD, MODEL_CONFIG = "adapter_model.safetensors", "adapter_model.b
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 LICENSE = re.compile(r"LICEN[CS]E(?:\.(?:txt|md))?\Z", re.IGNORECASE)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+FUSION = "adapter_fusion_config.json"
 _HEAD = adapterhub_config.HEAD_CONFIG
 _ROLES = {
     **dict.fromkeys((WEIGHTS, adapterhub_config.WEIGHTS[0]), "weights"),
@@ -26,7 +27,7 @@ _ROLES = {
 
 def matters(path: str) -> bool:
     """Whether a file of this name may be an adapter's, or be spoken of."""
-    return path in _ROLES or bool(LICENSE.match(path)) or path.lower().endswith(PICKLES)
+    return path in _ROLES or path == FUSION or bool(LICENSE.match(path)) or path.lower().endswith(PICKLES)
 
 
 def role_of(path: str) -> str:

@@ -14,7 +14,7 @@ from hubcli.errors import (
     UsageError,
 )
 from hubcli.hub import adapterhub_config
-from hubcli.hub.choice import matters, role_of, wanted
+from hubcli.hub.choice import FUSION, matters, role_of, wanted
 from hubcli.hub.hf import file_url
 from hubcli.hub.peft_config import (
     CONFIG,
@@ -152,6 +152,11 @@ def _files(info: Json, ref: Ref) -> dict[str, FileSpec]:
 
 def _config(http: HubHttp, ref: Ref, commit: str, files: dict[str, FileSpec]) -> tuple[FileSpec, Json]:
     spec = files.get(CONFIG)
+    if spec is None and FUSION in files:
+        raise NotFoundError(
+            f"hf:{ref.name} at {commit} is a fusion of AdapterHub's ({FUSION}), which says nothing of where its adapters are",
+            hint="download it and its adapters, or install a fusion of an index, which names them",
+        )
     if spec is None:
         raise NotFoundError(
             f"hf:{ref.name} at {commit} has no {CONFIG}",

@@ -273,20 +273,6 @@ def check_method(
         raise by_id(id, f"{text} (and {len(problems) - 1} more)" if len(problems) > 1 else text)
 
 
-def check_translated(
-    method: str, config: dict[str, Any], headers: Mapping[str, Header], warn: Callable[[str], None]
-) -> None:
-    """As `check_method`, for the config of another library's files, where the method's own has the same keys.
-
-    Where it has not, the method translates it when it is loaded, and judges it then.
-    """
-    from hubcli.plugins import plugins
-
-    schema = plugins().method(method).config_schema
-    if set(schema.get("required") or ()) <= config.keys():
-        check_method(method, config, headers, warn)
-
-
 def _check_schema(method: str, schema: dict[str, Any], config: dict[str, Any]) -> None:
     from hubcli.schema_compiled import compiled
 

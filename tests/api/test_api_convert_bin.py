@@ -20,10 +20,10 @@ import transformers as tf
 from safetensors.torch import load_file
 
 from hubcli import api, load_adapter
-from hubcli.errors import UnsafeFormatError
+from hubcli.errors import NotFoundError, UnsafeFormatError
 from hubcli.manifest import FileSpec
 from hubcli.store import Store
-from tests.api.hub_repos import at_hub
+from tests.api.hub_repos import adapter_folder, at_hub, base_folder
 from tests.support.cli import hubcli
 from tests.support.hub_server import LiveHub, allow_loopback, client_environment
 
@@ -145,6 +145,37 @@ def test_safetensors_are_taken_where_both_are_there(hub: LiveHub, tmp_path: Path
     hub.import_folder("acme/both", tmp_path / "new")
     files = api.install("hf:acme/both", convert_bin=True)["installed"][0]["files"]
     assert not [file for file in files if "converted_from" in file] and not hub.seen(within=".bin")
+
+
+def test_a_pickled_peft_adapter_gives_what_its_safetensors_give(hub: LiveHub, tmp_path: Path) -> None:
+    base = base_folder(tmp_path / "base")
+    safe = adapter_folder(tmp_path / "safe", base, None, classes=3, labels=["bad", "mixed", "good"])
+    pickled = tmp_path / "pickled"
+    shutil.copytree(safe, pickled)
+    torch.save(load_file(safe / "adapter_model.safetensors"), pickled / "adapter_model.bin")
+    (pickled / "adapter_model.safetensors").unlink()
+    (pickled / "training_args.bin").write_bytes(b"never fetched")
+    hub.import_folder("acme/peft", pickled)
+    done = api.install("hf:acme/peft", convert_bin=True)["installed"][0]
+    assert "config.json" in {file["path"] for file in done["files"]} and not hub.seen(within="training_args")
+    answers = []
+    for ref in ("hf:acme/peft", str(safe), str(pickled)):
+        torch.manual_seed(0)
+        model = tf.BertForSequenceClassification.from_pretrained(base, num_labels=3)
+        tokenizer = tf.AutoTokenizer.from_pretrained(base)
+        adapted = load_adapter(ref, model)
+        adapted.tokenizer = tokenizer
+        answers.append(adapted.predict(["the film was superb"]))
+    assert answers[0] == answers[1] == answers[2] and answers[0][0].label in ("bad", "mixed", "good")
+    api.convert(pickled, to="peft", out=tmp_path / "again")
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (safe, tmp_path / "again"))
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_fusion_alone_is_refused_by_name(hub: LiveHub) -> None:
+    hub.import_folder("acme/fusion", GOLDENS / "fusions" / "seq_bn,seq_bn_b")
+    with pytest.raises(NotFoundError, match="fusion of AdapterHub's"):
+        api.install("hf:acme/fusion", convert_bin=True)
 
 
 def test_an_index_promises_no_pickle(hub: LiveHub) -> None:
