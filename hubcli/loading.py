@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hubcli.adapted import Adapted
 
 MAX_CONFIG = 1 << 20  # bytes
+# For a format without a place for labels. A config.json would make transformers look for a whole model in the folder.
+LABELS = "labels.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +172,9 @@ def _labels(found: Source, kept: tuple[str, ...], handle: Adapted, made: Adapter
 
 
 def _labels_beside(folder: Path) -> tuple[str, ...]:
-    """The labels that the repository's own config.json gives the classes 0, 1, …; empty where it gives none."""
-    file = folder / "config.json"
-    if not file.is_file():
+    """The labels that the folder's labels.json, or the repository's own config.json, gives the classes 0, 1, …, if it does."""
+    file = next((file for name in (LABELS, "config.json") if (file := folder / name).is_file()), None)
+    if file is None:
         return ()
     config = strict_json.read(file, limit=MAX_CONFIG)
     named = config.get("id2label") if isinstance(config, dict) else None

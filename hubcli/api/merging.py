@@ -162,8 +162,9 @@ def _write(adapted: Adapted, name: str, place: Path, format: str | None, report:
     used = _save(adapted, name, place, format)
     labels = report["head"]["labels"]
     if used == FORMATS[0] and labels and labels != [f"LABEL_{i}" for i in range(len(labels))]:
-        named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-        _text(place / "config.json", json.dumps(named, indent=2, ensure_ascii=False))
+        from hubcli.loading import LABELS
+
+        _text(place / LABELS, json.dumps({"id2label": dict(enumerate(labels))}, indent=2, ensure_ascii=False))
     _text(place / "README.md", _card(report, used, sources))
     return used
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from hubcli import api, load_adapter
 from tests.api.bundled import REF, TEXTS, classifier, peft_of, second_adapter, tokenizer
@@ -56,6 +57,10 @@ def test_what_is_written_is_the_composition_in_plain_peft(parts: Path) -> None:
     again = load_adapter("./new/m")
     assert apart(logits(again.model, inputs_of("bert")), wanted) <= 1e-5
     assert again.adapters["m"].labels == ("no", "yes")
+    by_transformers = AutoModelForSequenceClassification.from_pretrained(
+        parts / "new" / "m", dtype=torch.float32
+    ).eval()
+    assert apart(logits(by_transformers, inputs_of("bert")), wanted) <= 1e-5
     assert sorted(p.name for p in (parts / "new").iterdir()) == ["m"]
 
 
