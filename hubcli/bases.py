@@ -18,7 +18,7 @@ from hubcli.manifest import BaseModel
 from hubcli.method import HubcliWarning
 from hubcli.paths import offline_switch
 from hubcli.plugins import plugins
-from hubcli.pretrained import AUTO, LABELLED, device_of, dtype_of, pretrained, tokenizer_of
+from hubcli.pretrained import AUTO, LABELLED, device_of, dtype_of, pretrained, skeleton, tokenizer_of
 
 WEIGHTS = "model.safetensors"
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
@@ -225,6 +225,7 @@ def load_base(
     offline: bool | str = False,
     token: str | None = None,
     allow_base_mismatch: bool = False,
+    weights: bool = True,
 ) -> tuple[Any, Any, Identity]:
     """Load a base for a task, with a head of the right size, in eval mode.
 
@@ -236,6 +237,7 @@ def load_base(
         quantize: how its linear modules are quantised, as `hubcli.quantised` can; None leaves them in full precision.
         keep: endings of the names of modules that stay in full precision.
         allow_base_mismatch: take other weights than the adapter was made for.
+        weights: False reads the config alone: modules without a number, and no tokenizer.
 
     Returns:
         (model, tokenizer or None, what is known of its weights).
@@ -249,10 +251,12 @@ def load_base(
     kind = AUTO.get(task or "feature-extraction")
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")
-    own = _identity_of(base, where, allow_base_mismatch)
+    own = _identity_of(base, where, allow_base_mismatch) if weights else Identity(base.id, base.revision)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": bool(offline), "token": token}
     if not Path(where).is_dir():
         options["revision"] = base.revision
+    if not weights:
+        return skeleton(kind, where, options), None, own
     head: dict[str, Any] = {}
     if labels and task in LABELLED:
         head = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}

@@ -78,6 +78,21 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
         ) from error
 
 
+def skeleton(kind: str, where: str, options: dict[str, Any]) -> Any:
+    """A class of transformers with a base's modules and none of its weights: they stand on torch's meta device.
+
+    Raises:
+        MissingExtraError, BaseNotFoundError: as `pretrained`.
+    """
+    import torch
+    import transformers
+
+    own = {key: value for key, value in options.items() if key in OF_READING}
+    config = pretrained("AutoConfig", where, own)
+    with torch.device("meta"), _quiet():
+        return getattr(transformers, kind).from_config(config).eval()
+
+
 def saved(model: Any, folder: Path, max_shard_size: str) -> None:
     """`save_pretrained`, without its bar."""
     with _quiet():

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.models import load_adapter, python_warning
-from hubcli.api.workspace import Warn
+from hubcli.api.models import load_adapter, opened, python_warning
+from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Block, Expr
+from hubcli.compositions import renamed
 from hubcli.errors import UsageError
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
+    from hubcli.exports import Wish
 
 Json = dict[str, Any]
 
@@ -41,8 +43,8 @@ def export(
         to: `pt2` (the model, for torch.export.load), `onnx` (the same for encoders like BERT), `gguf` (LoRAs alone, as one,
             for llama.cpp).
         out: the file; it appears whole or not at all.
-        dtype: of the base in `pt2` and `onnx`, e.g. "bfloat16"; None takes what its weights are stored in, float32 for onnx.
-            Of the tensors in `gguf`: float32 (None), float16 or bfloat16.
+        dtype: of the base in `pt2` and `onnx`, e.g. "bfloat16"; None takes what its weights are stored in, float32 for onnx
+            (a handle's own stays as it is). Of the tensors in `gguf`: float32 (None), float16 or bfloat16.
         opset: of ONNX's operators; None takes one that current runtimes know.
         head: the child of a `Fuse` whose head answers, as the expression names it.
         force: replace a file that is there.
@@ -58,21 +60,31 @@ def export(
 
     wish = exports.Wish(to, Path(out), dtype, opset, force, dry_run, note or (lambda text: None))
     exports.check(wish)
+    if head is not None and (not wish.traced or not _is_expression(expr)):
+        raise UsageError("head= is for an expression in pt2 or onnx", hint="head=None")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        if expr is None or isinstance(expr, str | Block):
-            handle = load_adapter(
-                expr,
-                dtype=wish.base_dtype,
-                head=head,
-                offline=offline,
-                token=token,
-                allow_base_mismatch=allow_base_mismatch,
-            )
-        else:
-            handle = expr
-            if head is not None:
-                raise UsageError("head= is for an expression; a handle answers with what it was loaded with")
+        options: dict[str, Any] = {
+            "head": head,
+            "offline": offline,
+            "token": token,
+            "allow_base_mismatch": allow_base_mismatch,
+        }
+        handle = _handle(expr, wish, **options) if _is_expression(expr) else expr
     for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
         (warn or python_warning)(message)
-    return exports.export(handle, wish)
+    return exports.export(handle, wish)  # type: ignore[arg-type]
+
+
+def _handle(expr: Any, wish: Wish, *, head: str | None, allow_base_mismatch: bool, **network: Any) -> Adapted:
+    """The expression on its base, active; where only adapters are written, on a base without weights."""
+    if wish.traced:
+        return load_adapter(expr, dtype=wish.base_dtype, head=head, allow_base_mismatch=allow_base_mismatch, **network)
+    workspace = Workspace(warn=python_warning, **network)
+    adapted, called, refs, _ = opened(expr, workspace, weights=False, allow_base_mismatch=allow_base_mismatch)
+    adapted.activate(renamed(refs, lambda ref: called[ref]))
+    return adapted
+
+
+def _is_expression(given: object) -> bool:
+    return given is None or isinstance(given, str | Block)

@@ -45,10 +45,13 @@ class Wish:
     note: Callable[[str], None] = field(default=lambda text: None)
 
     @property
+    def traced(self) -> bool:
+        """Whether the format holds the model, not adapters alone."""
+        return self.to in TRACED
+
+    @property
     def base_dtype(self) -> str | None:
-        """What the base is loaded in."""
-        if self.to not in TRACED:
-            return None
+        """What the base of a traced model is loaded in."""
         return self.dtype or ("float32" if self.to == "onnx" else None)
 
 
@@ -107,7 +110,7 @@ def export(handle: Adapted, wish: Wish) -> Json:
     """
     check(wish)
     handle.engine.entrance.check_idle("export")
-    if wish.to in TRACED:
+    if wish.traced:
         from hubcli.exports.runs import write
     else:
         from hubcli.exports.by_method import write

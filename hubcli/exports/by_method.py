@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hubcli.errors import UnsupportedError
 from hubcli.exports import Json, Wish, agree, base_id
@@ -98,9 +98,22 @@ def leaves_of(handle: Adapted, program: Program, to: str) -> dict[Site, Leaf]:
     return leaves
 
 
-def _leaf(adapter: Adapter, site: Site, module: torch.nn.Module) -> Leaf:
+def _leaf(adapter: Adapter, site: Site, module: nn.Module) -> Leaf:
+    """One adapter at one site; of a base without weights it can't be told what depends on them.
+
+    Raises:
+        UnsupportedError: it does.
+    """
+
     def settled(tensor: Tensor) -> Tensor:
         return tensor.detach().to("cpu", torch.promote_types(tensor.dtype, torch.float32))
 
     tensors = {name: settled(tensor) for name, tensor in adapter.sites[site].items()}
-    return adapter.method.leaf(site, module, adapter.settings, tensors, False)
+    try:
+        return adapter.method.leaf(site, module, adapter.settings, tensors, False)
+    except RuntimeError as error:
+        if not any(parameter.is_meta for parameter in module.parameters()):
+            raise
+        raise UnsupportedError(
+            f"'{adapter.name}' at {site.path}: what it adds depends on the base's weights, so it is no adapter by itself"
+        ) from error

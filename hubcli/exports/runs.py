@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from hubcli.answers import task_of
 from hubcli.errors import UnsupportedError
 from hubcli.exports import Json, Wish, agree, base_id
-from hubcli.exports.inputs import Input, Inputs, inputs_of
+from hubcli.exports.inputs import Input, Inputs, dtype_of, inputs_of
 from hubcli.exports.traced import Forward, axes_of, traced
 from hubcli.heads import branches
 from hubcli.pretrained import LABELLED
@@ -54,6 +54,7 @@ def write(handle: Adapted, wish: Wish, file: Path) -> Json:
         raise UnsupportedError(
             f"a base in {handle.structure.quantisation} can't be traced", hint="load it with quantize=None"
         )
+    _check_dtype(handle, wish)
     runtime.check(handle, wish)
     program = handle.engine.routing.program(False)
     inputs = inputs_of(handle, program)
@@ -88,6 +89,14 @@ def write(handle: Adapted, wish: Wish, file: Path) -> Json:
         "opset": None,
         **kept,
     }
+
+
+def _check_dtype(handle: Adapted, wish: Wish) -> None:
+    own = str(dtype_of(handle)).removeprefix("torch.")
+    if wish.dtype not in (None, own):
+        raise UnsupportedError(
+            f"dtype '{wish.dtype}': the model computes in {own}", hint=f"model.to(torch.{wish.dtype})"
+        )
 
 
 def compared(run: Callable[[dict[str, Tensor]], Outputs], handle: Adapted, inputs: Inputs, what: str) -> float:

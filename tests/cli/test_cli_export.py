@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,22 @@ def test_nothing_is_written_by_a_dry_run_nor_over_a_file(place: Path) -> None:
     assert (place / "out/lora.gguf").read_bytes() == before
     assert export(place, *arguments, "--dtype", "float16", "--force").document["size"] < len(before)
     assert [p.name for p in (place / "out").iterdir()] == ["lora.gguf"]
+
+
+def test_adapters_alone_need_no_weights_of_the_base(place: Path) -> None:
+    (place / "llama/model.safetensors").unlink()
+    assert export(place, "./llama-one", "--to", "gguf", "--out", "out/lora.gguf").document["difference"] == 0.0
+    peft_adapter(
+        model_of("llama", torch.float32), place / "dora", "CAUSAL_LM", r=2, target_modules=["q_proj"], use_dora=True
+    )
+    config = json.loads((place / "dora/adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(place / "llama")
+    (place / "dora/adapter_config.json").write_text(json.dumps(config))
+    error = export(place, "./dora", "--to", "gguf", "--out", "out/dora.gguf").document["error"]
+    assert error["id"] == "E_UNSUPPORTED" and "depends on the base's weights" in error["message"]
+    assert (
+        export(place, "./llama-one", "--to", "gguf", "--out", "x", "--head", "y").document["error"]["id"] == "E_USAGE"
+    )
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,11 @@ def run_apart(file: Path, folder: Path, inputs: list[dict[str, Tensor]]) -> list
     for name, given in zip(names, inputs, strict=True):
         save_file({key: tensor.contiguous() for key, tensor in given.items()}, name)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RUN, str(file), *names], capture_output=True, text=True, cwd=folder, check=False
+        [sys.executable, "-W", "ignore", "-c", RUN, str(file), *names],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return [load_file(f"{name}.out") for name in names]

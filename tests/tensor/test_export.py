@@ -159,6 +159,20 @@ def test_a_file_holds_what_is_used_and_no_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", KNOWN)
+def test_what_is_fused_is_exported_as_it_is(method: str, tmp_path: Path) -> None:
+    """After `fuse` the model has no hook; the file is that of an ordinary model."""
+    handle = of_bert(method)
+    handle.activate(Stack("a", "b"))
+    expected = hooked(handle, texts(2, 9))["logits"]
+    handle.fuse()
+    report = written(handle, "pt2", tmp_path / "made.pt2")
+    assert report["expression"] == "stack(a, b)"
+    assert apart(pt2.opened(tmp_path / "made.pt2")(texts(2, 9))["logits"], expected) <= LIMIT
+    handle.unfuse()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_dtypes(dtype: torch.dtype, tmp_path: Path) -> None:
     handle = with_two(model_of("bert", dtype), KNOWN["lora"].config, "lora")
@@ -271,6 +285,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         export(handle, Wish("pt2", tmp_path / "no" / "x"))
     with says(UsageError, "opset is for onnx"):
         export(handle, Wish("pt2", tmp_path / "x", opset=18))
+    with says(UnsupportedError, "the model computes in float32"):
+        export(handle, Wish("pt2", tmp_path / "x", dtype="bfloat16"))
     speech = adapt(tf.Wav2Vec2Model(tf.Wav2Vec2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)))  # fmt: skip
     with says(UnsupportedError, "input_values"):
         export(speech, Wish("pt2", tmp_path / "x"))

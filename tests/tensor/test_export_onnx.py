@@ -115,9 +115,7 @@ def test_a_file_says_what_it_is_and_not_where_it_was_made(tmp_path: Path) -> Non
         ("bert", torch.float32, {"opset": 9}, "opset 9: expected 18"),
     ],
 )
-def test_what_is_refused(
-    family: str, dtype: torch.dtype, options: dict[str, Any], says: str, tmp_path: Path
-) -> None:
+def test_what_is_refused(family: str, dtype: torch.dtype, options: dict[str, Any], says: str, tmp_path: Path) -> None:
     handle = with_two(model_of(family, dtype), {"r": 2, "target_modules": TINY[family][3]}, "lora")
     handle.activate(Parallel("a", "b"))
     with pytest.raises(UnsupportedError, match=says):
