@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
@@ -218,11 +219,12 @@ class Adapted:
         known = ", ".join(self.engine.adapters) or "none"
         missing = f"no adapter '{ref}' is loaded (loaded: {known})"
         if self.locate is None and not Path(ref).is_dir():
-            raise NotFoundError(missing, hint="load it first")
+            raise NotFoundError(missing, hint=close_to(ref, self.engine.adapters) or "load it first")
         try:
             self.load(ref, ref)
         except RefError as error:
-            raise NotFoundError(f"{missing}, and it is no ref", hint=error.hint) from error
+            hint = close_to(ref, self.engine.adapters) or error.hint
+            raise NotFoundError(f"{missing}, and it is no ref", hint=hint) from error
 
     def trainable(self, names: str | Iterable[str]) -> list[nn.Parameter]:
         """Make these adapters train and freeze everything else.
@@ -276,7 +278,8 @@ class Adapted:
     def _named(self, name: str) -> Adapter:
         if name not in self.engine.adapters:
             known = ", ".join(self.engine.adapters) or "none"
-            raise NotFoundError(f"no adapter '{name}' is loaded (loaded: {known})")
+            hint = close_to(name, self.engine.adapters)
+            raise NotFoundError(f"no adapter '{name}' is loaded (loaded: {known})", hint=hint)
         return self.engine.adapters[name]
 
     def detach(self, name: str | None = None) -> None:
@@ -359,6 +362,12 @@ class Adapted:
         if found is not None:
             return found
         return self.own_labels if self.own_labels is not None else self.structure.labels()
+
+
+def close_to(name: str, known: Iterable[str]) -> str | None:
+    """A hint where a name is nearly one that is known."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean '{close[0]}'?" if close else None
 
 
 def _keys(config: Any) -> dict[str, Any]:

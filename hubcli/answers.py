@@ -6,8 +6,9 @@ own. A child without a head answers with the model's own logits, if the model ha
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +63,18 @@ class Capture:
         if self.undo is not None:
             self.undo()
         self.undo = None
+
+    @contextlib.contextmanager
+    def lent(self, wanted: bool) -> Iterator[None]:
+        """A hook for the length of one call, if it is wanted: a fused model has none of its own."""
+        if not wanted or not self.structure.prefix:
+            yield
+            return
+        hook = self.structure.modules[self.structure.prefix].register_forward_hook(self.keep)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def keep(self, module: nn.Module, args: Any, out: Any) -> None:
         """Keep the output, if a call of the handle waits for it."""
@@ -251,7 +264,8 @@ def _forward(handle: Adapted, program: Program, args: tuple[Any, ...], inputs: d
     if inside:
         LOCAL.kept[key] = None
     try:
-        out = handle.model(*args, **inputs)
+        with handle.engine.capture.lent(handle.engine.fused is not None):
+            out = handle.model(*args, **inputs)
     finally:
         kept = LOCAL.kept.pop(key, None)
     bare = kept if inside else out

@@ -64,7 +64,8 @@ def _added(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
     if weight.device.type != "cpu" or weight.shape[0] <= BLOCK:
         return torch.addmm(weight, left, right)
     made = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    for rows, more, out in zip(weight.split(BLOCK), left.split(BLOCK), made.split(BLOCK), strict=True):
+    parts = zip(*(torch.split(whole, BLOCK) for whole in (weight, left, made)), strict=True)
+    for rows, more, out in parts:
         torch.addmm(rows, more, right, out=out)
     return made
 

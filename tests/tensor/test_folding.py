@@ -227,7 +227,7 @@ def test_not_while_fused(verb: str) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "match"),
     [
-        ("aa", NotFoundError, "no adapter 'aa' is loaded"),
+        ("bb", NotFoundError, "no adapter 'bb' is loaded"),
         (Stack("a", "lore"), NotFoundError, "lore"),
         (None, AdapterError, "none is active"),
         (Parallel("a", "b"), UnsupportedError, "parallel"),
@@ -237,8 +237,9 @@ def test_not_while_fused(verb: str) -> None:
 def test_what_can_not_be_fused_is_an_error_and_no_no_op(given: Expr, error: type[Exception], match: str) -> None:
     handle = mixture("bert", *KINDS)
     before = state(handle.model)
-    with pytest.raises(error, match=match):
+    with pytest.raises(error, match=match) as caught:
         handle.fuse(given)
+    assert given != "bb" or caught.value.hint == "did you mean 'b'?"  # type: ignore[attr-defined]
     assert handle.engine.fused is None
     assert_same(before, handle.model)
 
