@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Average, BatchSplit, Expr, Parallel, Stack
 from hubcli.errors import HubcliError, NameInUseError, UnsupportedError
 from hubcli.formats import FORMATS
 from hubcli.hookspecs import API
 from hubcli.method import ATTENTION
 from hubcli.plugins import plugins
-from hubcli.testing.models import apart, inputs_of, output, tiny
+from hubcli.testing.cases import Case, build
+from hubcli.testing.models import apart, output, tiny
 from hubcli.testing.reference import reference
 
-STD = 0.3  # of the random numbers that are added to a fresh adapter
 SUMS: tuple[Expr, ...] = (
     "a",
     Stack("a", "b"),
@@ -35,43 +33,6 @@ SUMS: tuple[Expr, ...] = (
     Average("a", None, "b", weights=[0.7, 0.5, -0.4]),
     Stack("b", Average("a", "b", weights=[0.2, 0.6])),
 )
-
-
-@dataclass
-class Case:
-    """A tiny model with adapters a and b of one method and config on it, random and frozen."""
-
-    method: str
-    family: str
-    config: dict[str, Any]
-    model: nn.Module
-    inputs: dict[str, Tensor]
-    handle: Adapted
-    bare: Tensor
-
-    def under(self, expr: Expr = None, rows: Sequence[Expr] | None = None) -> Tensor:
-        """The logits under an expression."""
-        with self.handle.using(expr, rows):
-            return output(self.model, self.inputs)
-
-    def random(self, name: str, seed: int, head: str | None = None) -> None:
-        """Add an adapter, fresh numbers plus noise, frozen."""
-        torch.manual_seed(seed)
-        self.handle.add(self.method, name, copy.deepcopy(self.config), head=head)
-        with torch.no_grad():
-            for parameter in self.handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * STD)
-        self.handle.trainable([])
-
-
-def build(method: str, family: str, config: Mapping[str, Any], model_of: Callable[[str], nn.Module] = tiny) -> Case:
-    """A case with its two adapters."""
-    model, inputs = model_of(family), inputs_of(family)
-    bare = output(model, inputs)
-    case = Case(method, family, dict(config), model, inputs, adapt(model), bare)
-    case.random("a", 1)
-    case.random("b", 2)
-    return case
 
 
 def conformance(
@@ -221,6 +182,17 @@ class Suite:
                 assert name == now and parameter is old and torch.equal(parameter, bits), name
             assert torch.equal(case.under(expr), expected), expr
         assert torch.equal(output(case.model, case.inputs), case.bare)
+
+    def test_a_merge_is_the_composition(self, case: Case) -> None:
+        """One adapter of several does what they do together, or is refused by name; one of weight 1 is itself."""
+        for expr in SUMS:
+            try:
+                case.handle.merge(expr, "m")
+            except UnsupportedError as refused:
+                assert refused.message and expr != "a", expr
+                continue
+            assert apart(case.under("m"), case.under(expr)) <= (self.tolerance if expr != "a" else 0.0), expr
+            case.handle.detach("m")
 
     def test_rows_are_separate_runs(self, case: Case) -> None:
         """Rows, batch splits and parallel runs equal each expression alone."""
