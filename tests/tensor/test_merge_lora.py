@@ -297,6 +297,8 @@ def test_the_handle_merges_and_says_what_it_did(tmp_path: Path) -> None:
     )
     assert handle.merge(MIX, "m", "svd", rank=2) == "m"
     assert handle.active is None
+    assert len(handle.trainable("m")) == 4
+    handle.trainable([])
     assert "0.7 · a + -0.3 · b (svd, relative error" in handle.adapters["m"].notes[-1]
     with pytest.raises(UsageError, match="head: 'a' has no head"):
         handle.merge(MIX, "n", head="a")

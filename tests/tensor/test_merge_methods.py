@@ -63,12 +63,29 @@ SAME: dict[str, tuple[str, list[Given], Expr, str]] = {
 }  # fmt: skip
 
 
+# the fewest and the most: tokens of a prefix, units of a bottleneck; what stands there twice is there once if that is the same
+RANKS = {
+    "prefixes": (5,),
+    "prefixes that count as tokens": (5,),
+    "prefixes in AdapterHub's files": (5,),
+    "prefixes of an encoder-decoder": (5,),
+    "bottlenecks": (9,),
+    "bottlenecks of other places": (3, 4),
+    "parallel bottlenecks, stacked": (13,),
+    "Compacter": (7,),
+    "a bottleneck, halved": (4,),
+    "bottlenecks of a decoder and an encoder": (5,),
+}
+
+
 @pytest.mark.parametrize("case", SAME)
 def test_the_merged_one_is_the_composition(case: str, tmp_path: Path) -> None:
     family, given, expr, format = SAME[case]
+    ranks = RANKS.get(case)
     handle = made(family, *given)
     before = under(handle, None, family)
-    handle.merge(expr, "m")
+    report = merge(handle, expr, "m", options_of(None))
+    assert report["rank"] == (ranks and {"min": ranks[0], "max": ranks[-1]})
     wanted = under(handle, expr, family)
     assert apart(under(handle, "m", family), wanted) <= 1e-10
     assert apart(wanted, before) > 1e-3
