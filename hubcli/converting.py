@@ -126,7 +126,7 @@ def _adapter(found: Source, checkpoint: Checkpoint, to: str, folder: Path, shape
 def _parts(found: Source, checkpoint: Checkpoint, method: Method[Any], structure: Structure | None, to: str) -> Parts:
     """A checkpoint as what can be written."""
     settings = method.configure(checkpoint.config)
-    if checkpoint.others and checkpoint.format != peft.FORMAT and checkpoint.origin is not None:
+    if checkpoint.others and checkpoint.format == adapterhub.FORMAT:
         raise WeightsError(f"{min(checkpoint.others)[:200]}: no part of the method")
     sites = {Site(path): dict(tensors) for path, tensors in checkpoint.tensors.items()}
     start = checkpoint.origin.start if checkpoint.origin is not None else ""

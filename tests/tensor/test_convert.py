@@ -121,7 +121,7 @@ LORA_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "rslora and dora": ("bert", {"target_modules": "all-linear", "use_rslora": True, "use_dora": True}),
     "biases": ("bert", {"target_modules": ["query"], "bias": "lora_only", "lora_bias": True}),
     "head": ("bert", {"target_modules": ["key"], "modules_to_save": ["classifier"]}),
-    "embedding": ("bert", {"target_modules": ["word_embeddings"]}),
+    "embedding": ("llama", {"target_modules": ["embed_tokens"]}),  # peft saves the base's own beside it
     "fused": ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True}),
 }
 
@@ -130,7 +130,7 @@ LORA_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_a_peft_lora_through_hubclis_byte_for_byte(case: str, tmp_path: Path) -> None:
     family, options = LORA_CONFIGS[case]
     base = model_of(family)
-    tuned = peft_adapter(base, tmp_path / "a", {"bert": "SEQ_CLS", "gpt2": "CAUSAL_LM"}[family], **options)
+    tuned = peft_adapter(base, tmp_path / "a", "SEQ_CLS" if family == "bert" else "CAUSAL_LM", **options)
     first, second = there_and_back(tmp_path / "a", "hubcli", "peft", tmp_path)
     assert sums(tmp_path / "a") == sums(tmp_path / "back" / "a") and first["notes"] == second["notes"] == []
     handle = adapt(base)
@@ -152,16 +152,18 @@ def test_a_peft_prefix_through_hubclis_byte_for_byte(family: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "family, targets",
+    "family, targets, inner, outer",  # what the library calls intermediate and output, which it has the other way round in Llama
     [
-        ("bert", ["query", "key", "output.dense", "intermediate.dense"]),
-        ("distilbert", ["q_lin", "v_lin", "lin1"]),
-        ("albert", ["query", "ffn_output"]),
-        ("gpt2", ["c_attn", "c_fc"]),
-        ("llama", ["q_proj", "v_proj", "down_proj"]),
+        ("bert", ["query", "key", "output.dense", "intermediate.dense"], True, True),
+        ("distilbert", ["q_lin", "v_lin", "lin1"], True, False),
+        ("albert", ["query", "ffn_output"], False, True),
+        ("gpt2", ["c_attn", "c_fc"], True, False),
+        ("llama", ["q_proj", "v_proj", "down_proj"], True, False),
     ],
 )
-def test_a_peft_lora_as_adapterhubs_and_back(family: str, targets: list[str], tmp_path: Path) -> None:
+def test_a_peft_lora_as_adapterhubs_and_back(
+    family: str, targets: list[str], inner: bool, outer: bool, tmp_path: Path
+) -> None:
     base = model_of(family)
     base.save_pretrained(tmp_path / "base")
     task = "CAUSAL_LM" if family in ("gpt2", "llama") else "SEQ_CLS"
@@ -173,6 +175,9 @@ def test_a_peft_lora_as_adapterhubs_and_back(family: str, targets: list[str], tm
     assert any("target_modules" in note for note in report["notes"])
     said = json.loads((out / "adapter_config.json").read_text())
     assert said["model_type"] == family and said["config"]["r"] == 4 and said["config"]["alpha"] == 6
+    assert (said["config"]["intermediate_lora"], said["config"]["output_lora"]) == (inner, outer)
+    if family == "gpt2":  # one A for each of q, k and v, all the same
+        assert load_file(out / "adapter.safetensors")["transformer.h.0.attn.c_attn.loras.a.lora_A"].shape[0] == 3 * 4
     handle = adapt(base)
     handle.activate(handle.load(out, "b"))
     theirs = tuned.base_model.model.get_submodule(base.base_model_prefix)
