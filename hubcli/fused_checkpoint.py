@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from hubcli.adapter import finite
 from hubcli.errors import UnsupportedError, WeightsError
 from hubcli.pretrained import AUTO, LABELLED, OF_READING, pretrained, saved
 from hubcli.residents import CHILD
+
+STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,12 @@ class Written:
 
 
 def write(
-    handle: Adapted, folder: Path | None, *, max_shard_size: str = "5GB", requantize: str | None = None
+    handle: Adapted,
+    folder: Path | None,
+    *,
+    max_shard_size: str = "5GB",
+    requantize: str | None = None,
+    tick: Callable[[int, int], None] = lambda done, of: None,
 ) -> Written:
     """Fold what is active into the weights, write them to an empty folder, and take the fold back.
 
@@ -47,6 +54,7 @@ def write(
         folder: None: fold and check, write nothing.
         max_shard_size: of a weights file.
         requantize: how linear modules are quantised in what is written, as `hubcli.quantised` can.
+        tick: told after each of the `STEPS`: folded, written, compared, quantised again.
 
     Raises:
         UnsupportedError: what is no weight, by name; or a weight that `from_pretrained` would not give back.
@@ -57,13 +65,16 @@ def write(
         model: Any = handle.model
         whole = ordinary(model)
         _check(whole)
+        tick(1, STEPS)
         error = None
         if folder is not None:
             place = folder / "folded" if requantize else folder
             saved(whole, place, max_shard_size)
+            tick(2, STEPS)
             if handle.tokenizer is not None:
                 _save_tokenizer(handle.tokenizer, folder)
             _compare(whole, _again(whole, place))
+            tick(3, STEPS)
             if requantize:
                 error = _requantised(handle, whole, place, folder, requantize, max_shard_size)
         dtype = str(whole.dtype).removeprefix("torch.")

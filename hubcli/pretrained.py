@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,11 @@ def skeleton(kind: str, where: str, options: dict[str, Any]) -> Any:
 
 
 def saved(model: Any, folder: Path, max_shard_size: str) -> None:
-    """`save_pretrained`, without its bar."""
+    """`save_pretrained`, without its bar; weights may be read by whom the config may be read by."""
     with _quiet():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
+    for file in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", file)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hubcli.api.models import load_adapter, python_warning
 from hubcli.api.workspace import Warn
 from hubcli.composition import Expr, text
 from hubcli.out_folder import appearing, check_free
+from hubcli.progress import Steps
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -75,8 +77,8 @@ def fuse(
     if dry_run:
         made = write(adapted, None)
     else:
-        with appearing(folder, replace=force) as place:
-            made = write(adapted, place, max_shard_size=max_shard_size, requantize=requantize)
+        with appearing(folder, replace=force) as place, contextlib.closing(Steps("fusing")) as tick:
+            made = write(adapted, place, max_shard_size=max_shard_size, requantize=requantize, tick=tick)
             files = _files(place)
     return {
         "path": str(folder),

@@ -63,6 +63,7 @@ def test_plain_transformers_gives_the_compositions_logits(expr: str, parts: Path
     assert model.config.id2label == {0: "no", 1: "yes"}
     assert sorted(path.name for path in (parts / "new").iterdir()) == ["m"]
     assert {file["path"] for file in report["files"]} == {path.name for path in (parts / "new" / "m").iterdir()}
+    assert len({path.stat().st_mode for path in (parts / "new" / "m").iterdir()}) == 1
 
 
 @pytest.mark.parametrize(
