@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.compositions import COMPOSITION
-from hubcli.errors import NotFoundError, UsageError
+from hubcli.errors import NotFoundError, RefError, UsageError
 from hubcli.out_folder import appearing, check_free
 from hubcli.progress import Progress, Silent, for_terminal
-from hubcli.refs import parse_ref
+from hubcli.refs import Ref, parse_ref
 
 if TYPE_CHECKING:
     from hubcli.loading import Source
@@ -93,21 +93,34 @@ def _source(src: str | Path, workspace: Workspace, progress: Progress, *, dry_ru
     """(where the adapter lies, the folders of what it was installed with)."""
     from hubcli.loading import Source
 
-    text = str(src)
-    if isinstance(src, Path) or Path(text).expanduser().is_dir():
-        folder = Path(text.removeprefix("folder:")).expanduser()
-        return Source(folder, folder.resolve().name), []
-    ref = parse_ref(text)
+    ref = _ref(src)
     if ref.kind == "folder":
         return Source(ref.folder, ref.folder.resolve().name), []
     if dry_run and workspace.store.find(ref.store_name, ref.spec) is None:
         raise NotFoundError(f"{ref} is not installed, and a dry run installs nothing", hint=f"hubcli install {ref}")
-    item = workspace.installed_or_install(ref, progress)
+    try:
+        item = workspace.installed_or_install(ref, progress)
+    except NotFoundError as error:
+        if Path(str(src)).is_dir():
+            raise NotFoundError(error.message, hint=f"a folder of this name is here: write ./{src}") from error
+        raise
     record = item.record
     if record.kind == COMPOSITION:
         raise UsageError(f"{ref} is a composition: it has no weights of its own", hint="convert its adapters")
     parts = [workspace.store.get(name, version) for name, version in record.pins.items()]
     return Source(Path(item.path), record.name.removeprefix("hf:"), record.release), [Path(p.path) for p in parts if p]
+
+
+def _ref(src: str | Path) -> Ref:
+    """What a person named; a folder's path that can be no other ref needs no ./ before it."""
+    if isinstance(src, Path):
+        return Ref("folder", str(src))
+    try:
+        return parse_ref(src)
+    except RefError:
+        if Path(src).expanduser().is_dir():
+            return Ref("folder", src)
+        raise
 
 
 @contextlib.contextmanager

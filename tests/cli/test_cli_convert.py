@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ def test_what_is_refused(arguments: list[str], code: int, said: str, tmp_path: P
     answer = hubcli("convert", str(GOLDENS / "adapters" / "sst_with_head"), *arguments, "--json", cwd=tmp_path)
     assert answer.code == code and said in answer.out, answer.out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_never_taken_for_a_ref(index: IndexFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("acme/one", "acme/nobody", "mine"):
+        shutil.copytree(GOLDENS / "adapters" / "lora", tmp_path / name)
+    taken = {"acme/one": "peft", "./acme/one": "adapterhub", "mine": "adapterhub"}
+    for at, (name, format) in enumerate(taken.items()):
+        report = hubcli("convert", name, "--to", "hubcli", "--out", f"out{at}", "--json").document
+        assert report["from"] == format, report
+    missing = hubcli("convert", "acme/nobody", "--to", "hubcli", "--out", "x", "--json").document["error"]
+    assert missing["id"] == "E_NOT_FOUND" and "./acme/nobody" in missing["hint"]
 
 
 def test_help_has_examples() -> None:
