@@ -1,7 +1,8 @@
 """merge: a composition of several adapters made into one adapter.
 
 A tree of Stack and Average is a weighted sum wherever a method's deltas add up, so weights are multiplied down the tree; what
-the sum of several adapters is as one, the method says. A single adapter of weight 1 stays what it is, to the bit.
+the sum of several adapters is as one, the method says. A single adapter of weight 1 stays what it is, to the bit, unless it is
+asked to be cut or pruned.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hubcli.fuse import check_unfused
 from hubcli.fusion_rules import check_names
 from hubcli.manifest import BaseModel
 from hubcli.merge_terms import Terms, terms_of
-from hubcli.merge_types import Merged, MergeOptions, MergePart
+from hubcli.merge_types import EXACT, Merged, MergeOptions, MergePart
 from hubcli.merged_heads import MergedHeads, merged_heads
 from hubcli.method import Site
 from hubcli.residents import ADDED_HEAD, replica
@@ -121,7 +122,7 @@ def _merged(
 ) -> tuple[Merged, str]:
     """(what the method makes, how): the identity is no matter of the method's."""
     first = adapters[terms.names[0]]
-    if terms.alone:
+    if terms.alone and options.how == EXACT:  # asked for something else, that is done
         own = {site: {key: t.detach().clone() for key, t in tensors.items()} for site, tensors in first.sites.items()}
         share(first.method, first.settings, own, fresh=True)
         made = Merged(dict(first.config), own, dict.fromkeys(own, (0.0, 1.0)))

@@ -286,7 +286,7 @@ class Method(Generic[S]):
     def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
         """One adapter that adds the weighted sum of what these add: exactly, or as `options.how` says.
 
-        A single part with weight 1 never comes here. The core gives the config its `modules_to_save`.
+        A single part with weight 1 comes here only where `how` is not exact. The core gives the config its `modules_to_save`.
 
         Raises:
             UnsupportedError: that can't be done; the hint says what can.

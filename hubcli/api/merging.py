@@ -207,4 +207,5 @@ def _card(report: Json, format: str, sources: Iterable[Installed]) -> str:
 
 def _size(report: Json) -> str:
     error = report["error"]
-    return f", relative error {error['overall']:.3g}" if error and error["overall"] is not None else ""
+    known = error is not None and error["overall"] is not None and report["how"] != "identity"
+    return f", relative error {error['overall']:.3g}" if known else ""

@@ -46,8 +46,8 @@ def merge(out: Output, expr: str, folder: str, **options: Any) -> None:
 
     EXPR is made of stack(…) and average(…), as for run; what is not installed is installed first, and the base is loaded.
     LoRAs of any ranks, biases, prefixes in a stack and bottlenecks in an average merge exactly; one adapter of weight 1 stays
-    what it is. The rest is cut by SVD or pruned (TIES, DARE) when --how says so, and the relative error of the change of
-    the weights, ‖merged − exact‖ / ‖exact‖, is stated. The head is the one that answers under EXPR.
+    what it is. When --how says so, the sum (or one adapter) is cut by SVD or pruned (TIES, DARE), and the relative error of
+    the change of the weights, ‖merged − exact‖ / ‖exact‖, is stated. The head is the one that answers under EXPR.
     """
     report = api.merge(expr, folder, warn=out.warn, **options)
     out.data(report, _lines(report))

@@ -174,6 +174,19 @@ def test_dora_is_cut_from_its_exact_change(tmp_path: Path) -> None:
     assert apart(in_peft(handle, tmp_path, inputs), wanted) <= 1e-9
 
 
+def test_one_adapter_is_cut_when_that_is_asked_for(tmp_path: Path) -> None:
+    """A DoRA becomes a LoRA; a LoRA of rank 4 one of rank 2, and keeps what it does where nothing is cut away."""
+    inputs, options = inputs_of("bert"), {"r": 4, "target_modules": ["query"]}
+    handle = made(model_of("bert"), tmp_path, {**options, "use_dora": True}, options)
+    for name, cut, rank in (("a", {"energy": 1.0}, 16), ("b", {"rank": 9}, 4)):
+        report = merge(handle, name, f"{name}-cut", options_of("svd", **cut))
+        assert (report["how"], report["rank"]["max"]) == ("svd", rank)
+        assert apart(under(handle, f"{name}-cut", inputs), under(handle, name, inputs)) <= 1e-9
+    assert not handle.engine.adapters["a-cut"].settings.dora
+    report = report_of(handle, "b", "svd", rank=2)
+    assert report["rank"] == {"min": 2, "max": 2} and report["error"]["overall"] > 0.01
+
+
 def dense(handle: Adapted, **weights: float) -> dict[str, Tensor]:
     """The weighted sums of plain LoRAs' changes, by module."""
     found: dict[str, Tensor] = {}
