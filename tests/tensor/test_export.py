@@ -98,6 +98,7 @@ def test_a_prefix_that_moves_positions(family: str, tmp_path: Path) -> None:
         assert apart(program(given)["logits"], hooked(handle, given)["logits"]) <= LIMIT
 
 
+@pytest.mark.slow
 def test_methods_mixed_under_rows_and_a_process_without_hubcli(tmp_path: Path) -> None:
     handle = adapt(model_of("bert", torch.float32))
     for name, method in zip("abcd", KNOWN, strict=True):
