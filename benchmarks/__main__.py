@@ -10,9 +10,10 @@ from importlib import import_module
 
 from benchmarks import page
 from benchmarks.measure import ROOT, environment
+from benchmarks.texts import TITLES
 
 PROCESSES = ("startup", "install", "index")
-TENSORS = ("forward", "batches", "attach")
+TENSORS = ("attach", "forward", "batches", "methods", "parallel", "prefixes", "fusing", "memory", "training")
 # glibc otherwise gives freed memory back and faults it in again, at a cost that falls on whoever allocates more: the peers
 PINNED = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
@@ -30,7 +31,7 @@ def main() -> None:
             _in_a_pinned_process(name, arguments)
         elif name != "page":
             result = import_module(f"benchmarks.{name}").run(arguments.rounds, arguments.seed)
-            print(f"\n{page.TITLES[name]}\n\n" + "\n".join(page.table(result.rows)), flush=True)
+            print(f"\n{TITLES[name]}\n\n" + "\n".join(page.table(result.rows)), flush=True)
             if not arguments.dry_run:
                 result.write()
     if not arguments.dry_run and not _pinned():
@@ -41,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     known = (*PROCESSES, *TENSORS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure hubcli beside its peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(known)}, or page; default: all")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds that count (default 15)")
+    parser.add_argument("--rounds", type=int, default=11, help="rounds that count (default 11)")
     parser.add_argument("--seed", type=int, default=1, help="of the order and of what is synthetic (default 1)")
     parser.add_argument("--dry-run", action="store_true", help="print only: no result and no page is written")
     arguments = parser.parse_args()

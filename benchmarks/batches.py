@@ -84,8 +84,8 @@ def _batches(batches: Sequence[Batch], layers: int, folder: Path, rounds: int, s
         handle.activate(rows=names)
         same(batch.title, calls["hubcli"](), calls["peft"]())
         times = contest(calls | {"first": first}, rounds, seed)
-        bars = {"bar": batch.bar, "stretch": batch.stretch}
-        rows.append(added(batch.title, times, "hubcli", "peft", against="peft, added", **bars))
+        against = "peft, added"
+        rows.append(added(batch.title, times, "hubcli", "peft", against=against, bar=batch.bar, stretch=batch.stretch))
         rows.append(
             added(f"{batch.title}: the first batch of a new roster", times, "first", "peft", against="peft, added")
         )

@@ -22,9 +22,9 @@ PACKAGES = ("hubcli", "torch", "transformers", "peft")
 class Pair(nn.Module):
     """The two projections of an attention block that LoRA adapts, and nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.query, self.value = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, width) to (…, width)."""
@@ -35,9 +35,9 @@ class Pair(nn.Module):
 class Projections(nn.Module):
     """Pairs one after the other: the smallest model with the sites of a BERT, so that what is added stands out."""
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, width: int) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(Pair() for _ in range(layers))
+        self.layer = nn.ModuleList(Pair(width) for _ in range(layers))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, width) to (…, width)."""
@@ -46,10 +46,10 @@ class Projections(nn.Module):
         return hidden
 
 
-def projections(layers: int) -> nn.Module:
+def projections(layers: int, width: int = WIDTH) -> nn.Module:
     """Random pairs, frozen."""
     torch.manual_seed(0)
-    return Projections(layers).eval().requires_grad_(False)
+    return Projections(layers, width).eval().requires_grad_(False)
 
 
 def bert(layers: int, **changes: Any) -> nn.Module:
@@ -58,7 +58,8 @@ def bert(layers: int, **changes: Any) -> nn.Module:
 
     torch.manual_seed(0)
     config = BertConfig(num_hidden_layers=layers, **changes)
-    return BertModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+    made: nn.Module = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+    return made
 
 
 def twin(model: nn.Module) -> nn.Module:
@@ -127,10 +128,10 @@ def forward(model: Any, *inputs: Tensor, **options: Any) -> Callable[[], Any]:
     return call
 
 
-def hidden(shape: Sequence[int]) -> Tensor:
+def hidden(shape: Sequence[int], width: int = WIDTH) -> Tensor:
     """Random hidden states (rows, tokens, width)."""
     torch.manual_seed(2)
-    return torch.randn(*shape, WIDTH)
+    return torch.randn(*shape, width)
 
 
 def tokens(rows: int, length: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from benchmarks import plot
 from benchmarks.measure import ROOT, Row, Spread, read
 from benchmarks.texts import METHOD, NOTES, TITLES, WHY
 
@@ -12,7 +13,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def write() -> None:
-    """Write the page."""
+    """Write the page and its plot."""
+    plot.write()
     PAGE.write_text(text(), encoding="utf-8")
 
 
@@ -23,6 +25,7 @@ def text() -> str:
 
 def _lines() -> Iterable[str]:
     yield METHOD
+    yield f"![every figure beside its bar]({plot.FILE.name})\n"
     for name, title in TITLES.items():
         result = read(name)
         if result is None:
@@ -39,8 +42,8 @@ def table(rows: Iterable[Row]) -> Iterable[str]:
     yield "| what | against | ms | peer, ms | figure | bar | stretch | verdict |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for row in rows:
-        bar = "" if row.bar is None else f"≤ {_number(row.bar)}{_unit(row.unit)}"
-        stretch = "" if row.stretch is None else f"{_number(row.stretch)}{_unit(row.unit)}"
+        bar = "" if row.bar is None else f"≤ {_number(row.bar, row.unit)}{_unit(row.unit)}"
+        stretch = "" if row.stretch is None else f"{_number(row.stretch, row.unit)}{_unit(row.unit)}"
         cells = (row.what, row.against, _median(row.own), _median(row.peer), _figure(row), bar, stretch, row.verdict)
         yield "| " + " | ".join(cells) + " |"
 
@@ -55,7 +58,7 @@ def _reasons(rows: Iterable[Row]) -> Iterable[str]:
 
 
 def _figure(row: Row) -> str:
-    low, middle, high = (_number(value) for value in (row.value.min, row.value.median, row.value.max))
+    low, middle, high = (_number(value, row.unit) for value in (row.value.min, row.value.median, row.value.max))
     spread = f" ({low} to {high})" if low != high else ""
     sure = "; 95 %: {:.3f} to {:.3f}".format(*row.interval) if row.interval else ""
     return f"{middle}{_unit(row.unit)}{spread}{sure}"
@@ -69,7 +72,9 @@ def _median(spread: Spread | None) -> str:
     return "" if spread is None else _number(spread.median)
 
 
-def _number(value: float) -> str:
+def _number(value: float, unit: str = "") -> str:
+    if unit == "x" and 0 < value < 0.01:
+        return f"1/{1 / value:,.0f}"
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 

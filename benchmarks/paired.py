@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from benchmarks.measure import Row, Spread, call_cpu_ms, rounds_of
+from benchmarks.measure import Row, call_cpu_ms, ratio, rounds_of
 
 Times = Mapping[str, Sequence[float]]
 TOLERANCE = 1e-4
@@ -62,31 +63,65 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 
 def added(
-    what: str, times: Times, own: str, peer: str, *, base: str = "base", against: str = "", **bars: float | None
+    what: str,
+    times: Times,
+    own: str,
+    peer: str,
+    *,
+    against: str = "",
+    bar: float | None = None,
+    stretch: float | None = None,
 ) -> Row:
     """A row that compares what two contestants add to the base, round by round."""
+    return added_by(what, times, own, "base", peer, "base", against=against, bar=bar, stretch=stretch)
+
+
+def added_by(
+    what: str,
+    times: Times,
+    own: str,
+    base: str,
+    peer: str,
+    peer_base: str,
+    *,
+    against: str = "",
+    bar: float | None = None,
+    stretch: float | None = None,
+) -> Row:
+    """The same, each added to a base of its own."""
     ours = [one - bare for one, bare in zip(times[own], times[base], strict=True)]
-    theirs = [one - bare for one, bare in zip(times[peer], times[base], strict=True)]
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    return Row(what, Spread.of(ratios), against=against or peer, own=Spread.of(ours), peer=Spread.of(theirs), **bars)
+    theirs = [one - bare for one, bare in zip(times[peer], times[peer_base], strict=True)]
+    return _row(what, ours, theirs, against or peer, bar, stretch)
 
 
 def total(
-    what: str, times: Times, own: str, peer: str, *, against: str = "", close: bool = False, **bars: float | None
+    what: str,
+    times: Times,
+    own: str,
+    peer: str,
+    *,
+    against: str = "",
+    close: bool = False,
+    bar: float | None = None,
+    stretch: float | None = None,
 ) -> Row:
     """A row that compares whole times, round by round; `close`: the 95 % interval of the ratio has to hold the bar."""
-    ours, theirs = times[own], times[peer]
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    bounds = interval(ratios) if close else None
-    return Row(
-        what,
-        Spread.of(ratios),
-        against=against or peer,
-        own=Spread.of(ours),
-        peer=Spread.of(theirs),
-        interval=bounds,
-        **bars,
-    )
+    return _row(what, times[own], times[peer], against or peer, bar, stretch, close=close)
+
+
+def _row(
+    what: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    against: str,
+    bar: float | None,
+    stretch: float | None,
+    *,
+    close: bool = False,
+) -> Row:
+    row = ratio(what, ours, against, theirs, bar)
+    bounds = interval([one / other for one, other in zip(ours, theirs, strict=True)]) if close else None
+    return replace(row, stretch=stretch, interval=bounds)
 
 
 def same(what: str, ours: Any, theirs: Any, tolerance: float = TOLERANCE) -> None:
