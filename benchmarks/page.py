@@ -50,11 +50,13 @@ def table(rows: Iterable[Row]) -> Iterable[str]:
 
 def _reasons(rows: Iterable[Row]) -> Iterable[str]:
     """Why a bar is missed and what would get there."""
-    missed = [row for row in rows if row.bar is not None and not row.verdict.startswith("met")]
-    for row in missed:
-        reason = next((text for start, text in WHY.items() if row.what.startswith(start)), None)
-        if reason:
-            yield f"\n*{row.what}*: {reason}"
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.bar is not None and not row.verdict.startswith("met"):
+            for reason in (text for start, text in WHY.items() if row.what.startswith(start)):
+                reasons.setdefault(reason, []).append(row.what)
+    for reason, whats in reasons.items():
+        yield f"\n*{'; '.join(whats)}*: {reason}"
 
 
 def _figure(row: Row) -> str:

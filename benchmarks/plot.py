@@ -63,7 +63,7 @@ def _frame(width: int, height: int) -> Iterable[str]:
 def _groups(groups: Sequence[tuple[str, list[Row]]]) -> Iterable[str]:
     y = TOP + 10.0
     for title, rows in groups:
-        yield _text(12, y + 4, title, weight="bold")
+        yield _text(12, y + 4, title.replace("`", ""), weight="bold")
         y += LINE
         for row in rows:
             yield from _row(row, y)
