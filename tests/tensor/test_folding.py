@@ -464,6 +464,58 @@ def test_other_hooks_keep_their_place() -> None:
     assert len(module._forward_hooks) == 2
 
 
+def test_hooks_of_others_run_on_a_replaced_head(tmp_path: Path) -> None:
+    base: Any = model_of("bert")
+    peft_adapter(base, tmp_path / "a", "SEQ_CLS", r=2, target_modules=["query"])
+    seen: list[torch.Size] = []
+    base.classifier.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    handle = adapt(base)
+    handle.load(tmp_path / "a", "a")
+    handle.fuse("a")
+    logits(base, inputs_of("bert"))
+    handle.unfuse()
+    logits(base, inputs_of("bert"))
+    assert len(seen) == 2
+
+
+class Outer(nn.Module):
+    """A model of one module."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Embedding(9, 4, max_norm=0.5),
+    ],
+    ids=["groups", "padding", "norm"],
+)
+def test_a_lora_that_no_weight_equals_acts_around_its_module(module: nn.Module) -> None:
+    """It reads what the module's own weights don't, or is not scaled as they are."""
+    model = Outer(copy.deepcopy(module)).double().eval()
+    x = torch.arange(6).view(2, 3) if isinstance(module, nn.Embedding) else torch.randn(2, 4, 5, 5).double()
+    handle = adapt(model)
+    handle.add("lora", "a", {"r": 2, "target_modules": ["inner"]}, head=None)
+    with torch.no_grad():
+        for parameter in handle.trainable("a"):
+            parameter.add_(torch.randn_like(parameter))
+        handle.trainable([])
+        with handle.using("a"):
+            expected = model(x)
+        handle.fuse("a")
+        assert handle.engine.fused is not None and handle.engine.fused.modules == ["inner"]
+        assert apart(model(x), expected) <= 1e-12 < apart(expected, copy.deepcopy(module).double()(x))
+
+
 @pytest.mark.slow
 def test_compiled_before_and_after() -> None:
     """What was compiled under hooks runs the fused weights, and the hooks again after unfuse."""
