@@ -72,7 +72,8 @@ def _batches(batches: Sequence[Batch], layers: int, folder: Path, rounds: int, s
         names = batch.rows(seed)
 
         def first(names: list[str] = names) -> None:
-            handle.engine.programs.clear()
+            handle.activate(None)
+            handle.engine.programs.clear()  # and with the programs the banks that only they held
             handle.activate(rows=names)
             forward(handle.model, x)()
 

@@ -95,13 +95,13 @@ WHY: dict[str, str] = {
     "16 stacked LoRAs, one token": "as for one LoRA; the two products now read 16 times the weights.",
     "idle handle: cost of a site": "torch's own hook call with keywords is half of it; a thread's routing is looked up for the "
     "rest.",
-    "64×64, 64 LoRAs": "rows that go group by group pay a call a group and site; one batched product over a bank of the roster's "
-    "weights would get there.",
-    "64×1, ": "rows that go group by group pay a call a group and site; one batched product over a bank of the roster's weights "
-    "would get there.",
-    "bottleneck, ": "rows that go group by group pay a call a group and site; a bank and batched products would get nearer to "
-    "the bytes.",
-    "bitfit, ": "rows that go group by group pay a call a group and site, where one lookup of a row's bias and one sum would do.",
+    "64×64, ": "a batched product over a bank of the roster's weights; rows are put in the order of the groups and back.",
+    "64×1, ": "one batched product over a bank of the roster's weights at each site; what is left is putting rows in the order of "
+    "the groups and back, and the padding of unequal groups and ranks. Fewer calls a site would get there.",
+    "bottleneck, ": "the bar is the memory's own speed, while each site still pays its calls: two batched products, an activation, "
+    "a norm, and the order of rows.",
+    "bitfit, ": "a row's bias is looked up and added at every module of the layer, each a call; the time is within the noise of "
+    "the base's.",
     "prefix, ": "a row's keys and values are picked from the bank at each site in each forward.",
     "Parallel of 4 bottlenecks": "the library widens the batch at the first adapter itself; hubcli at the first layer that has "
     "one, since queries, keys and values must have one batch. Widening inside a layer, after its attention, would get there.",
