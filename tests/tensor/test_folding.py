@@ -525,7 +525,8 @@ def test_compiled_before_and_after() -> None:
     expected = logits(compiled, inputs)
     with handle.using("b"):
         other = logits(handle.model, inputs)
-    handle.fuse("b")
-    assert apart(logits(compiled, inputs), other) <= 1e-10
-    handle.unfuse()
-    assert apart(logits(compiled, inputs), expected) <= 1e-10
+    for expr, wanted in (("a", expected), ("b", other)):
+        handle.fuse(expr)
+        assert apart(logits(compiled, inputs), wanted) <= 1e-10
+        handle.unfuse()
+        assert apart(logits(compiled, inputs), expected) <= 1e-10
