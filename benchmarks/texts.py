@@ -96,10 +96,10 @@ WHY: dict[str, str] = {
     "idle handle: cost of a site": "torch's own hook call with keywords is half of it; a thread's routing is looked up for the "
     "rest.",
     "64×64, ": "a batched product over a bank of the roster's weights; rows are put in the order of the groups and back.",
-    "64×1, ": "one batched product over a bank of the roster's weights at each site; what is left is putting rows in the order of "
-    "the groups and back, and the padding of unequal groups and ranks. Fewer calls a site would get there.",
-    "bottleneck, ": "the bar is the memory's own speed, while each site still pays its calls: two batched products, an activation, "
-    "a norm, and the order of rows.",
+    "64×1, ": "one batched product over a bank of the roster's weights at each site; what is left is putting rows in the order "
+    "of the groups and back, and the padding of unequal groups and ranks. Fewer calls a site would get there.",
+    "bottleneck, ": "the bar is the memory's own speed, while each site still pays its calls: two batched products, an "
+    "activation, a norm, and the order of rows.",
     "bitfit, ": "a row's bias is looked up and added at every module of the layer, each a call; the time is within the noise of "
     "the base's.",
     "prefix, ": "a row's keys and values are picked from the bank at each site in each forward.",
