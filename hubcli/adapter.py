@@ -14,6 +14,7 @@ from hubcli.added_heads import AddedHead
 from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
 from hubcli.families import Structure
 from hubcli.formats import Checkpoint
+from hubcli.formats.weights import Digest
 from hubcli.manifest import BaseModel
 from hubcli.method import Leaf, Method, Site, layer_index
 from hubcli.residents import Room, replica
@@ -52,7 +53,7 @@ class Adapter:
     heads: dict[str, nn.Module]
     room: Room
     added: AddedHead | None = None
-    digest: str | None = None
+    digest: Digest | None = None
     labels: tuple[str, ...] | None = None
     base: BaseModel | None = None
     source: str = ""

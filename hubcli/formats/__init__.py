@@ -13,6 +13,8 @@ from hubcli.plugins import plugins
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hubcli.formats.weights import Digest
+
 FORMATS = ("peft", "adapterhub", "hubcli")
 
 
@@ -34,9 +36,9 @@ class Checkpoint:
 
     `tensors` maps module path → parameter → tensor, as the method names its parameters; `heads` maps the path of a replaced
     module → parameter → tensor; `others` are tensors that belong to neither, by key. Tensors are views of the mapped file.
-    `digest` is the sha256 of config and weights; `base` what the config says it was trained on; `labels` those of its head,
-    where the format keeps them; `filed_as` the adapter's name, where the file has it in its keys; `added` a head that no module
-    of the model is replaced by: (its config, parameter -> tensor); `origin` what the files of another library said.
+    `digest` stands for the bytes of config and weights; `base` is what the config says it was trained on; `labels` are those of
+    its head, where the format keeps them; `filed_as` the adapter's name, where the file has it in its keys; `added` a head that
+    no module of the model is replaced by: (its config, parameter -> tensor); `origin` what the files of another library said.
     """
 
     format: str
@@ -45,7 +47,7 @@ class Checkpoint:
     tensors: dict[str, dict[str, Tensor]]
     heads: dict[str, dict[str, Tensor]]
     others: dict[str, Tensor]
-    digest: str
+    digest: Digest
     base: BaseModel | None
     notes: list[str] = field(default_factory=list)
     labels: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ A head beside it is head_config.json + pytorch_model_head.bin or model_head.safe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from hubcli.errors import ConfigKeyError, MethodNotFoundError, UnsupportedError,
 from hubcli.families import Structure, bare_class
 from hubcli.formats import Checkpoint, Origin
 from hubcli.formats.pickled import weights_of
-from hubcli.formats.weights import write_tensors
+from hubcli.formats.weights import Digest, write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.strict_json import loads, read_bytes
@@ -67,7 +66,7 @@ def read(folder: Path) -> Checkpoint:
             f"no plugin provides AdapterHub's architecture {kind!r:.60}",
             hint="a method is a plugin: install the package that brings it",
         )
-    notes, tensors, sha256 = weights_of(folder, WEIGHTS, BIN)
+    notes, tensors, content = weights_of(folder, WEIGHTS, BIN)
     method = plugins().method_class(info.name)()
     if FORMAT not in method.formats:
         raise UnsupportedError(f"{folder}: method '{info.name}' can't read AdapterHub's files yet")
@@ -78,7 +77,7 @@ def read(folder: Path) -> Checkpoint:
         )
     config, sites = method.translated(FORMAT, {**config, "version": envelope.get("version")}, sites)
     config.pop("version", None)
-    digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
+    digest = Digest(raw, content)
     made = Checkpoint(FORMAT, info.name, config, sites, {}, others, digest, base_of(envelope), notes, filed_as=name)
     made.origin = Origin(FORMAT, {CONFIG: envelope})
     if any((folder / file).exists() for file in (HEAD_CONFIG, HEAD_WEIGHTS, HEAD_BIN)):
@@ -95,9 +94,9 @@ def _read_head(folder: Path, made: Checkpoint) -> None:
     envelope = loads(raw, where=str(file), limit=MAX_CONFIG)
     if not isinstance(envelope, dict) or not isinstance(envelope.get("config"), dict | None):
         raise ConfigKeyError(f"{file}: config: expected AdapterHub's object")
-    notes, tensors, sha256 = weights_of(folder, HEAD_WEIGHTS, HEAD_BIN)
+    notes, tensors, content = weights_of(folder, HEAD_WEIGHTS, HEAD_BIN)
     made.notes += notes
-    made.digest = hashlib.sha256(bytes.fromhex(made.digest) + raw + bytes.fromhex(sha256)).hexdigest()
+    made.digest = Digest(*made.digest.parts, raw, content)
     assert made.origin is not None
     made.origin.documents[HEAD_CONFIG] = envelope
     config, named = envelope.get("config"), envelope.get("label2id")

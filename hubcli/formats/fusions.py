@@ -10,7 +10,6 @@ it has weights for, as `<module path>:<port>`) + fusion.safetensors, with keys `
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from hubcli.composition import text
 from hubcli.errors import ConfigKeyError, HubcliError, IntegrityError, UnsupportedError, WeightsError
 from hubcli.formats import Checkpoint, Origin, adapterhub, own
 from hubcli.formats.pickled import weights_of
-from hubcli.formats.weights import read_tensors, write_tensors
+from hubcli.formats.weights import Digest, mapped, write_tensors
 from hubcli.fusion import FUSION
 from hubcli.manifest import BaseModel
 from hubcli.strict_json import loads, read_bytes
@@ -89,7 +88,7 @@ def _read_adapterhubs(folder: Path) -> Checkpoint:
     children = name.split(",") if children is None else children
     if not isinstance(children, list) or not all(isinstance(child, str) and child for child in children):
         raise ConfigKeyError(f"{file}: adapter_names: expected names, found {children!r:.60}")
-    notes, tensors, sha256 = weights_of(folder, SAFE, BIN)
+    notes, tensors, content = weights_of(folder, SAFE, BIN)
     table = {parameter: f"{CONTAINER}.*.{ending}" for parameter, ending in TABLE.items()}
     sites, others = adapterhub.sorted_keys(tensors, table, name)
     return Checkpoint(
@@ -99,7 +98,7 @@ def _read_adapterhubs(folder: Path) -> Checkpoint:
         tensors=sites,
         heads={},
         others=others,
-        digest=hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest(),
+        digest=Digest(raw, content),
         base=adapterhub.base_of(envelope),
         notes=notes,
         filed_as=name,
@@ -117,9 +116,8 @@ def _read_own(folder: Path) -> Checkpoint:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise WeightsError(f"{folder}: {WEIGHTS} is missing")
-    with weights.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").digest()
-    tensors, heads = own.sorted_keys(read_tensors(weights), document["heads"])
+    found, content = mapped(weights)
+    tensors, heads = own.sorted_keys(found, document["heads"])
     if set(tensors) != set(sites):
         odd = min(set(tensors) ^ set(sites))
         raise WeightsError(f"{odd}: expected tensors for the sites that {own.MANIFEST} names, and for no other")
@@ -131,7 +129,7 @@ def _read_own(folder: Path) -> Checkpoint:
         tensors=tensors,
         heads=heads,
         others={},
-        digest=hashlib.sha256(raw + sha256).hexdigest(),
+        digest=Digest(raw, content),
         base=None if base is None else BaseModel.from_json(base),
         labels=tuple(document["labels"]),
         origin=own.origin_of(document["origin"], file),

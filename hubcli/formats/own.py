@@ -11,7 +11,6 @@ the model's modules, or null; its keys are `added_head.<parameter>`). What was c
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from hubcli.errors import HubcliError, IntegrityError, UnsupportedError, WeightsError
 from hubcli.formats import Checkpoint, Origin
-from hubcli.formats.weights import read_tensors, write_tensors
+from hubcli.formats.weights import Digest, mapped, write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.strict_json import loads, read_bytes
@@ -50,11 +49,8 @@ def read(folder: Path) -> Checkpoint:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise WeightsError(f"{folder}: {WEIGHTS} is missing")
-    digest = hashlib.sha256(raw)
-    with weights.open("rb") as stream:
-        digest.update(hashlib.file_digest(stream, "sha256").digest())
     head = document["added_head"]
-    tensors = read_tensors(weights)
+    tensors, content = mapped(weights)
     others = {key: tensors.pop(key) for key in document["others"] if key in tensors}
     sites, heads = sorted_keys(tensors, [*document["heads"], *([ADDED] if head is not None else [])])
     added = heads.pop(ADDED, None)
@@ -66,7 +62,7 @@ def read(folder: Path) -> Checkpoint:
         tensors=sites,
         heads=heads,
         others=others,
-        digest=digest.hexdigest(),
+        digest=Digest(raw, content),
         base=None if base is None else BaseModel.from_json(base),
         labels=tuple(document["labels"]),
         added=None if head is None or added is None else (head, added),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from hubcli.errors import IntegrityError, MethodNotFoundError, UnsupportedError, WeightsError
 from hubcli.formats import Checkpoint, Origin
 from hubcli.formats.pickled import weights_of
-from hubcli.formats.weights import write_tensors
+from hubcli.formats.weights import Digest, write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
 from hubcli.quantised import load_library
@@ -55,14 +54,13 @@ def read(folder: Path) -> Checkpoint:
         )
     if not (folder / WEIGHTS).is_file() and not (folder / BIN).is_file():
         raise WeightsError(f"{folder}: {WEIGHTS} is missing")
-    notes, tensors, sha256 = weights_of(folder, WEIGHTS, BIN)
-    digest = hashlib.sha256(raw + bytes.fromhex(sha256)).hexdigest()
+    notes, tensors, content = weights_of(folder, WEIGHTS, BIN)
     method = plugins().method_class(info.name)()
     sites, heads, others = sorted_keys(tensors, method.formats["peft"], config.get("modules_to_save") or ())
     notes += ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
     base, origin = _base(config), Origin(FORMAT, {CONFIG: dict(config)})
     config, sites = method.translated(FORMAT, config, sites)
-    return Checkpoint(FORMAT, info.name, config, sites, heads, others, digest, base, notes, origin=origin)
+    return Checkpoint(FORMAT, info.name, config, sites, heads, others, Digest(raw, content), base, notes, origin=origin)
 
 
 def _base(config: Mapping[str, Any]) -> BaseModel | None:

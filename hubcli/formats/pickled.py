@@ -13,21 +13,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hubcli.formats.weights import read_tensors
+from hubcli.formats.weights import Content, mapped, read_tensors
 from hubcli.method import HubcliWarning
 from hubcli.paths import converted, home
 from hubcli.pickles import CHILD, check_size
 
 
-def weights_of(folder: Path, safe: str, pickled: str) -> tuple[list[str], dict[str, Tensor], str]:
-    """(notes, tensors, sha256) of the weights; safetensors where both are there."""
+def weights_of(folder: Path, safe: str, pickled: str) -> tuple[list[str], dict[str, Tensor], Content]:
+    """(notes, tensors, content) of the weights; safetensors where both are there."""
     file = folder / safe
     if not file.is_file():
-        return [], *read_bin(folder / pickled)
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        tensors, sha256 = read_bin(folder / pickled)
+        return [], tensors, Content(sha256=sha256)
     notes = [f"{pickled} beside {safe} is ignored"] if (folder / pickled).exists() else []
-    return notes, read_tensors(file), sha256
+    return notes, *mapped(file)
 
 
 def read_bin(file: Path) -> tuple[dict[str, Tensor], str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +24,18 @@ CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 def kind_of(module: nn.Module) -> str | None:
     """linear, embedding, conv, or None for a module that LoRA can't adapt."""
-    return next((kind for kind, classes in KINDS.items() if isinstance(module, classes)), None)
+    return _kind(type(module))
+
+
+@functools.cache
+def _kind(cls: type[nn.Module]) -> str | None:
+    return next((kind for kind, classes in KINDS.items() if issubclass(cls, classes)), None)
+
+
+@functools.lru_cache(maxsize=256)
+def constant(number: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A 0-d tensor that nothing writes into."""
+    return torch.tensor(number, dtype=dtype, device=device)
 
 
 def sizes(module: nn.Module) -> tuple[int, int]:

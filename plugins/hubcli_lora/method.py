@@ -132,7 +132,7 @@ class Lora(Method[LoraSettings]):
         a, b = maths.HALVES[kind]
         named = {"A": tensors[a], "B": tensors[b]}
         scale = settings.scale(site.path)
-        named["scale"] = torch.tensor(scale, dtype=named["B"].dtype, device=named["B"].device)
+        named["scale"] = maths.constant(scale, named["B"].dtype, named["B"].device)
         named |= {name: tensors[name] for name in ("lora_bias", "magnitude", "bias") if name in tensors}
         leaf = Leaf(self, kind, named, {"dropout": settings.dropout, "scale": scale}, trainable)
         if not trainable:
