@@ -478,6 +478,22 @@ def test_hooks_of_others_run_on_a_replaced_head(tmp_path: Path) -> None:
     assert len(seen) == 2
 
 
+def test_one_adapters_lora_on_another_ones_head(tmp_path: Path) -> None:
+    base = model_of("bert")
+    peft_adapter(base, tmp_path / "a", "SEQ_CLS", r=2, target_modules=["query"])
+    peft_adapter(base, tmp_path / "b", "", 2, r=1, target_modules=["classifier", "pooler.dense"])
+    handle, inputs = adapt(base), inputs_of("bert")
+    for name in "ab":
+        handle.load(tmp_path / name, name)
+    with handle.using(Stack("a", "b")):
+        expected = logits(base, inputs)
+    handle.fuse(Stack("a", "b"))
+    assert apart(logits(base, inputs), expected) <= 1e-10
+    handle.unfuse()
+    with handle.using("a"):
+        assert apart(logits(base, inputs), expected) > 1e-3
+
+
 class Outer(nn.Module):
     """A model of one module."""
 
