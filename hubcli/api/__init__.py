@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
     from hubcli.api.converting import convert
+    from hubcli.api.exporting import export
     from hubcli.api.fusing import fuse
     from hubcli.api.indexes import (
         index_add,
@@ -33,8 +34,9 @@ _MODULES = {
     "project": ("lock", "sync"),
     "models": ("load_adapter", "adapt"),
     "predictions": ("run",),
-    "merging": ("merge",),
     "converting": ("convert",),
+    "merging": ("merge",),
+    "exporting": ("export",),
     "fusing": ("fuse",),
     "indexes": (
         *("index_list", "index_add", "index_remove", "index_update"),
@@ -52,6 +54,7 @@ __all__ = [
     "cache_size",
     "convert",
     "doctor",
+    "export",
     "fuse",
     "index_add",
     "index_build",
