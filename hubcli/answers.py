@@ -168,7 +168,7 @@ def logits_of(program: Program, seen: Seen, heads: Heads) -> Tensor | list[Tenso
     """One tensor for the whole batch, narrower rows padded with −inf; under Parallel a list, one a child."""
     if program.copies > 1:
         kids = branches(program.expr)
-        cut = seen.cut(lambda tensor: tensor.unflatten(BATCH, (len(kids), -1)).unbind())
+        cut = seen.cut(lambda tensor: tensor.view(len(kids), -1, *tensor.shape[1:]).unbind())
         return [answer(spoken(kid, heads, program.head), part, heads) for kid, part in zip(kids, cut, strict=True)]
     if program.rows is None:
         return padded([answer(spoken(program.expr, heads, program.head), seen, heads)], str(program))[0]

@@ -257,7 +257,7 @@ def one_a_child(program: Program, out: Any, labels: Callable[[Expr], Labels]) ->
     logits = getattr(out, "logits", None)
     if not children or not isinstance(logits, Tensor):
         return out
-    parts = logits.unflatten(0, (len(children), -1)).unbind()  # unlike chunk, for any batch of a traced model
+    parts = logits.view(len(children), -1, *logits.shape[1:]).unbind()  # unlike chunk, for any batch of a traced model
     widths = [len(labels(branch)) for branch in children]
     cut = [part[..., :width] if 0 < width < part.shape[-1] else part for part, width in zip(parts, widths, strict=True)]
     out["logits"] = cut

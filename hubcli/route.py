@@ -20,7 +20,7 @@ class Route:
     """The groups of one list of rows, in the order of first appearance, or in `order`, which names each of them once.
 
     `sizes` are the groups' rows; `index` brings rows into the groups' order and `back` brings them home, both None where they
-    stand so already. `even` says that nothing has to move and all groups are of one size.
+    stand so already. `group` is each row's group. `even` says that nothing has to move and all groups are of one size.
     """
 
     def __init__(self, rows: Rows, device: torch.device, order: Sequence[Expr] | None = None):
@@ -39,6 +39,8 @@ class Route:
         if flat != list(range(self.n)):
             self.index = torch.tensor(flat, device=device)
             self.back = torch.argsort(self.index)
+        places = {i: group for group, m in enumerate(self.members) for i in m}
+        self.group = torch.tensor([places[i] for i in range(self.n)], device=device)
         self.even = self.index is None and min(self.sizes) == self.widest
         self._moved: Groups | None = None
 

@@ -17,6 +17,7 @@ from hubcli.route import Route
 from hubcli.sites import Step
 
 FEW = 16  # tokens in the largest group, up to which moving rows side by side costs less than a loop over groups
+LIGHT = 2  # how many times a row's values its weights may weigh for a copy of them to cost less than that loop
 
 
 @dataclass(slots=True, eq=False)
@@ -137,15 +138,28 @@ class Banked:
             return self.loop(module, x, value)
         if route is None or route.even:
             return self.by_group(module, x, value, self.groups)
-        tokens = value.shape[1] if value.dim() > 2 else 1
-        if torch.compiler.is_exporting() or route.widest * tokens > FEW:  # what is exported takes texts of any length
+        if torch.compiler.is_exporting():  # what is exported takes texts of any length
             return self.loop(module, x, value)
-        return self.by_group(module, x, value, route.moved)
+        tokens = value.shape[1] if value.dim() > 2 else 1
+        if route.widest * tokens <= FEW:
+            return self.by_group(module, x, value, route.moved)
+        if route.n * sum(map(size, self.banks)) <= LIGHT * self.groups.count * value.numel() * value.element_size():
+            return self.by_row(module, x, value, route)
+        return self.loop(module, x, value)
 
     def by_group(self, module: nn.Module, x: Given, value: Tensor, groups: Groups) -> Tensor:
-        """The new value."""
+        """The new value, weights standing still."""
         for bank in self.banks:
             value = bank.method.grouped(bank, module, picked(x, bank), value, groups)
+        return value
+
+    def by_row(self, module: nn.Module, x: Given, value: Tensor, route: Route) -> Tensor:
+        """The new value, rows standing still: each gets a copy of its group's weights."""
+        groups = Groups(route.n)
+        for bank in self.banks:
+            tensors = {name: tensor.index_select(0, route.group) for name, tensor in bank.tensors.items()}
+            each = Leaf(bank.method, bank.form, tensors, bank.constants)
+            value = bank.method.grouped(each, module, picked(x, bank), value, groups)
         return value
 
 

@@ -42,7 +42,7 @@ class Content:
     def sha256(self) -> str:
         """In hex."""
         if not self._sha256 and self._mapped is not None:
-            self._sha256 = hashlib.sha256(memoryview(self._mapped.numpy())).hexdigest()
+            self._sha256 = hashlib.sha256(self._mapped.numpy().data).hexdigest()
         return self._sha256
 
 

@@ -19,17 +19,16 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": CONVS,
 }
 HALVES = {"linear": ("lora_A", "lora_B"), "conv": ("lora_A", "lora_B"), "embedding": ("embedding_A", "embedding_B")}
+_KNOWN: dict[type, str | None] = {}
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def kind_of(module: nn.Module) -> str | None:
     """linear, embedding, conv, or None for a module that LoRA can't adapt."""
-    return _kind(type(module))
-
-
-@functools.cache
-def _kind(cls: type[nn.Module]) -> str | None:
-    return next((kind for kind, classes in KINDS.items() if issubclass(cls, classes)), None)
+    cls = type(module)
+    if cls not in _KNOWN:
+        _KNOWN[cls] = next((kind for kind, classes in KINDS.items() if issubclass(cls, classes)), None)
+    return _KNOWN[cls]
 
 
 @functools.lru_cache(maxsize=256)
