@@ -29,7 +29,7 @@ from hubcli.route import Route
 from hubcli.rules import check_cuts, check_expression, normalised
 from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
 from hubcli.steps import copied
-from hubcli.trunk import Trunk, first_layer
+from hubcli.trunk import Trunk, first_place
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -203,7 +203,7 @@ class Engine:
         program.shift = shift_of(program.expr, program.rows, shifts, self.structure)
         program.trunk = None
         if program.copies > 1 and program.shift is None:
-            program.trunk = first_layer(self.structure, (live.site.path for live, _ in acting))
+            program.trunk = first_place(self.structure, (live.site for live, _ in acting))
             if program.trunk is not None and self.trunk.attach(self.structure):
                 forget_compiled()
         program.steps = steps

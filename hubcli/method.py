@@ -59,10 +59,10 @@ class Leaf:
     `tensors` by parameter name, on the site's device and in its compute dtype (or fp32 while they train); `form` says which
     of the method's formulas applies; `constants` are plain numbers (a value that differs between adapters belongs into a
     0-d tensor: a compiled model would be recompiled for another constant). `tap` is the site's, set by the core; `made_of` are
-    the leaves that a merged or banked one was made of.
+    the leaves that a merged or banked one was made of; `ready` is whatever the method itself keeps for its fastest way.
     """
 
-    __slots__ = ("__weakref__", "constants", "form", "made_of", "method", "tap", "tensors", "trainable")
+    __slots__ = ("__weakref__", "constants", "form", "made_of", "method", "ready", "tap", "tensors", "trainable")
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Leaf:
         self.constants, self.trainable = constants or {}, trainable
         self.tap: str | None = None
         self.made_of: tuple[Leaf | None, ...] = ()
+        self.ready: Any = None
 
 
 class Groups:

@@ -26,7 +26,7 @@ class Program:
 
     `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel);
     `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None; `copied` are the bytes
-    of the leaves that were made for it; `trunk` the layer before which the batch may be repeated at the earliest.
+    of the leaves that were made for it; `trunk` where among the layers the batch is repeated (`hubcli.trunk`).
     """
 
     expr: Expr

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hubcli.families import Structure
+from hubcli.layouts import Layer
+from hubcli.method import Site
 from hubcli.sites import LOCAL, Routing
 
 LAYOUTS = ("bert", "mpnet", "distilbert", "vit")
@@ -21,28 +23,40 @@ INPUTS = {
     *("input_ids", "inputs_embeds", "attention_mask", "token_type_ids", "position_ids"),
     *("pixel_values", "interpolate_pos_encoding", "return_dict"),
 }
+MAIN = ("input_ids", "inputs_embeds", "pixel_values")
 POSITIONAL = 2  # input_ids, attention_mask
 SWITCHES = ("is_decoder", "is_encoder_decoder", "output_hidden_states", "output_attentions")
 
 
-def first_layer(structure: Structure, paths: Iterable[str]) -> int | None:
-    """The layer from which on something is adapted, given the adapted modules; None: the rows have to be there from the start."""
+def first_place(structure: Structure, sites: Iterable[Site]) -> int | None:
+    """Where the first of these sites needs its rows; None: they have to be there from the start.
+
+    Places count the layers' starts and ends: 2 i is the start of layer i, 2 i + 1 its end.
+    """
     layers = structure.transformer_layers()
     config = getattr(structure.model, "config", None)
     lists = {layer.path.rpartition(".")[0] for layer in layers}
     known = len(lists) == 1 and all(layer.layout.name in LAYOUTS for layer in layers)
     if not known or any(getattr(config, name, False) for name in SWITCHES):
         return None
-    at = {layer.path: layer.index for layer in layers}
-    heads, (parent,) = structure.head_modules(), lists
-    found = [len(layers) - 1]
-    for path in paths:
-        if path.startswith(f"{parent}."):
-            number = path.removeprefix(f"{parent}.").partition(".")[0]
-            found.append(at[f"{parent}.{number}"])
-        elif not any(path == head or path.startswith(f"{head}.") for head in heads):
+    (parent,) = lists
+    starts = {layer.path.rpartition(".")[2]: 2 * layer.index for layer in layers}
+    ends = {end(layer) for layer in layers}
+    heads = structure.head_modules()
+    found = [2 * len(layers) - 2]
+    for site in sites:
+        if site.path.startswith(f"{parent}."):
+            number = site.path.removeprefix(f"{parent}.").partition(".")[0]
+            found.append(starts[number] + (site in ends))
+        elif not any(site.path == head or site.path.startswith(f"{head}.") for head in heads):
             return None
     return min(found)
+
+
+def end(layer: Layer) -> Site | None:
+    """What goes into a post-norm layer's last norm, which is all that the layer gives; None: no such place."""
+    norm = layer.layout.ffn_norm
+    return None if norm is None else Site(layer.at(norm), "input")
 
 
 def rows_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
@@ -50,29 +64,29 @@ def rows_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     given = [name for name, value in kwargs.items() if value is not None]
     if torch.is_grad_enabled() or len(args) > POSITIONAL or not INPUTS.issuperset(given):
         return 0
-    main = (
-        args[0]
-        if args
-        else next((kwargs[name] for name in ("input_ids", "inputs_embeds", "pixel_values") if name in given), None)
-    )
+    main = args[0] if args else next((kwargs[name] for name in MAIN if name in given), None)
     return main.shape[0] if isinstance(main, Tensor) else 0
 
 
 class Trunk:
-    """Hooks on the layers: from a program's first adapted layer on, rows are repeated, child-major."""
+    """Hooks at the layers' starts and ends: from a program's first place on, rows are repeated, child-major."""
 
     def __init__(self, routing: Routing):
         self.routing = routing
         self._undo: list[Callable[[], None]] = []
 
     def attach(self, structure: Structure) -> bool:
-        """Put the hooks on; whether that was still to be done."""
+        """Put the hooks on, before those of sites and taps at the same modules; whether that was still to be done."""
         if self._undo:
             return False
         for layer in structure.transformer_layers():
-            hook, module = Layer(self.routing, layer.index), structure.modules[layer.path]
-            # before the hooks of sites and taps at the layer itself
-            self._undo.append(module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True).remove)
+            first, last = Place(self.routing, 2 * layer.index), Place(self.routing, 2 * layer.index + 1)
+            module, site = structure.modules[layer.path], end(layer)
+            handles = [module.register_forward_pre_hook(first.before, prepend=True, with_kwargs=True)]
+            if site is not None:
+                norm = structure.modules[site.path]
+                handles.append(norm.register_forward_pre_hook(last.before, prepend=True, with_kwargs=True))
+            self._undo += [handle.remove for handle in handles]
         return True
 
     def detach(self) -> None:
@@ -82,17 +96,17 @@ class Trunk:
         self._undo = []
 
 
-class Layer:
-    """One layer's hook."""
+class Place:
+    """The hook at one place."""
 
-    def __init__(self, routing: Routing, index: int):
-        self.routing, self.index = routing, index
+    def __init__(self, routing: Routing, number: int):
+        self.routing, self.number = routing, number
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Repeat what still has the batch's rows; None where this forward or this layer has nothing to repeat."""
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Repeat what still has the batch's rows of what goes into a module; None where nothing is to be repeated."""
         program = self.routing.program(module.training)
         rows = LOCAL.shared.get(self.routing.key, 0) if program.copies > 1 else 0
-        if not rows or program.trunk is None or self.index < program.trunk:
+        if not rows or program.trunk is None or self.number < program.trunk:
             return None
         return repeated(args, rows, program.copies), repeated(kwargs, rows, program.copies)
 

@@ -137,6 +137,7 @@ class Lora(Method[LoraSettings]):
         leaf = Leaf(self, kind, named, {"dropout": settings.dropout, "scale": scale}, trainable)
         if not trainable:
             maths.settle(leaf, module)
+            products.prepare(leaf)
         return leaf
 
     def delta(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
@@ -158,8 +159,7 @@ class Lora(Method[LoraSettings]):
 
     def apply(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
         """One fused multiply-add for a plain frozen leaf."""
-        t = leaf.tensors
-        if leaf.form != "linear" or leaf.trainable or len(t) > 3 or not products.alike(x, t["A"], value):
+        if leaf.ready is None or not products.alike(x, leaf.ready[0], value):
             return value + self.delta(leaf, module, x, value)
         return products.added(leaf, x, value)
 
@@ -183,14 +183,13 @@ class Lora(Method[LoraSettings]):
         if first.form == "conv" or any("factor" in leaf.tensors for leaf in leaves):
             return None
         a = torch.cat([leaf.tensors["A"] for leaf in leaves], 0)
-        b = torch.cat(
-            [leaf.tensors["B"] * (leaf.tensors["scale"] * w) for leaf, w in zip(leaves, weights, strict=True)], 1
-        )
+        halves = [leaf.tensors["B"].t() * (leaf.tensors["scale"] * w) for leaf, w in zip(leaves, weights, strict=True)]
+        b = torch.cat(halves, 0).t()  # laid out as it is multiplied by
         merged = {"A": a, "B": b, "scale": torch.ones_like(first.tensors["scale"])}
         shifts = [leaf.tensors["shift"] * w for leaf, w in zip(leaves, weights, strict=True) if "shift" in leaf.tensors]
         if shifts:
             merged["shift"] = torch.stack(shifts).sum(0)
-        return Leaf(self, first.form, merged, {"dropout": 0.0, "scale": 1.0})
+        return products.prepare(Leaf(self, first.form, merged, {"dropout": 0.0, "scale": 1.0}))
 
     def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
         """A stack of LoRAs is the sum of their deltas."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hubcli.method import Groups, Leaf, Method
 
@@ -20,20 +21,29 @@ def alike(x: Tensor, weight: Tensor, value: Tensor) -> bool:
     )
 
 
+def prepare(leaf: Leaf) -> Leaf:
+    """Note A and B as they are multiplied by, if the leaf is plain and at a linear module."""
+    if leaf.form == "linear" and len(leaf.tensors) == 3:
+        a, b = leaf.tensors["A"].t(), leaf.tensors["B"].t()
+        leaf.ready = (a, b, leaf.constants["scale"], *a.shape, b.shape[1])
+    return leaf
+
+
 def added(leaf: Leaf, x: Tensor, value: Tensor) -> Tensor:
     """value + scale · B(A x).
 
     Without gradients it is written into `value`, the module's fresh output. Where code is compiled the scale is a tensor, so that
     other scales run the same graph.
     """
-    t = leaf.tensors
-    flat = value.reshape(-1, value.shape[-1])
-    inner = torch.mm(x.reshape(-1, x.shape[-1]), t["A"].t())
     if torch.compiler.is_compiling():
-        return torch.addmm(flat, inner * t["scale"], t["B"].t()).view(value.shape)
+        t = leaf.tensors
+        inner = F.linear(x, t["A"]) * t["scale"]
+        return torch.addmm(value.flatten(0, -2), inner.flatten(0, -2), t["B"].t()).view(value.shape)
+    a, b, scale, width, _, out = leaf.ready
+    inner = torch.mm(x.reshape(-1, width), a)
     if torch.is_grad_enabled() or not value.is_contiguous():
-        return torch.addmm(flat, inner, t["B"].t(), alpha=leaf.constants["scale"]).view(value.shape)
-    flat.addmm_(inner, t["B"].t(), alpha=leaf.constants["scale"])
+        return torch.addmm(value.reshape(-1, out), inner, b, alpha=scale).view(value.shape)
+    value.view(-1, out).addmm_(inner, b, alpha=scale)
     return value
 
 

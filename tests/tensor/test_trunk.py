@@ -105,3 +105,26 @@ def test_detach_takes_the_hooks_off() -> None:
         pass
     handle.detach()
     assert not any(module._forward_pre_hooks for module in handle.model.modules())
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "vit"])
+def test_bottlenecks_at_the_end_of_a_layer_repeat_there(family: str) -> None:
+    handle, inputs = adapt(tiny(family)), inputs_of(family)
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        handle.add("bottleneck", name, {"reduction_factor": 2, "leave_out": [0]}, head=None)
+        with torch.no_grad():
+            for parameter in handle.trainable(name):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    handle.trainable([])
+    layers = layers_of(handle)
+    seen = rows_seen(layers[1])
+    parts = []
+    for expr in EXPR.children:
+        with handle.using(expr):
+            parts.append(output(handle.model, inputs))
+    with handle.using(EXPR):
+        found = output(handle.model, inputs)
+    assert apart(found, torch.cat(parts)) < 1e-10
+    assert seen == [3, 3, 3, 9 if family == "vit" else 3]
+    assert apart(parts[0], parts[2]) > 1e-3
