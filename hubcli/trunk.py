@@ -43,7 +43,7 @@ def first_place(structure: Structure, sites: Iterable[Site]) -> int | None:
     starts = {layer.path.rpartition(".")[2]: 2 * layer.index for layer in layers}
     ends = {end(layer) for layer in layers}
     heads = structure.head_modules()
-    found = [2 * len(layers) - 2]
+    found = [2 * len(layers) - (2 if None in ends else 1)]
     for site in sites:
         if site.path.startswith(f"{parent}."):
             number = site.path.removeprefix(f"{parent}.").partition(".")[0]
