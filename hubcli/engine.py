@@ -206,7 +206,7 @@ class Engine:
             program.trunk = first_place(self.structure, (live.site for live, _ in acting))
             if program.trunk is not None and self.trunk.attach(self.structure):
                 forget_compiled()
-        program.steps = steps
+        program.steps = steps if acting else []
         program.copied = sum(map(copied, steps))
 
     def _site_step(self, program: Program, route: Route | None, found: Mapping[str, Leaf], live: LiveSite) -> Any:

@@ -82,13 +82,15 @@ class Leaf:
 class Groups:
     """The rows of a batch as equal groups: as they stand, or moved to `places`, from where `back` brings them home.
 
-    Short groups are filled up with rows that are not brought home.
+    Short groups are filled up with rows that are not brought home. `rows` is each row's group, where rows have to move.
     """
 
-    __slots__ = ("back", "count", "places")
+    __slots__ = ("back", "count", "places", "rows")
 
-    def __init__(self, count: int, places: Tensor | None = None, back: Tensor | None = None):
-        self.count, self.places, self.back = count, places, back
+    def __init__(
+        self, count: int, places: Tensor | None = None, back: Tensor | None = None, rows: Tensor | None = None
+    ):
+        self.count, self.places, self.back, self.rows = count, places, back, rows
 
     def split(self, tensor: Tensor) -> Tensor:
         """(batch, …) as (groups, rows of each, …); a view where nothing has to move."""

@@ -143,13 +143,12 @@ class Bank:
 
     route: Route
     bank: Extra
-    index: Tensor
 
     def __call__(self, module: nn.Module, rows: int, queries: int) -> Extra:
         """Each row its own group's."""
         del module, queries
         _check_rows(self.route, rows)
-        return taken(self.bank, self.index)
+        return self.bank if self.route.even and self.route.widest == 1 else taken(self.bank, self.route.group)
 
 
 def plan_prefixes(expr: Expr, found: Mapping[str, Leaf], module: nn.Module) -> Node | None:
@@ -185,10 +184,7 @@ def plan_prefix_rows(route: Route, found: Mapping[str, Leaf], module: nn.Module)
         return Routed(route, nodes)
     bank = by_row([node.extra if isinstance(node, Fixed) else None for node in nodes], [1] * len(nodes))
     assert bank is not None
-    index = torch.arange(len(nodes)).repeat_interleave(torch.tensor(route.sizes))
-    if route.back is not None:
-        index = index.index_select(0, route.back.to(index.device))
-    return Bank(route, bank, index.to(bank.key.device))
+    return Bank(route, bank)
 
 
 def _sum(expr: Stack | Average, found: Mapping[str, Leaf], module: nn.Module) -> Node | None:

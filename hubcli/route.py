@@ -77,7 +77,6 @@ class Route:
             for group, m in enumerate(self.members):
                 for at, i in enumerate(m):
                     home[i] = group * self.widest + at
-            self._moved = Groups(
-                len(self.sizes), *(torch.tensor(index, device=self.device) for index in (places, home))
-            )
+            moved, back = (torch.tensor(index, device=self.device) for index in (places, home))
+            self._moved = Groups(len(self.sizes), moved, back, self.group)
         return self._moved

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from hubcli.errors import UnsupportedSiteError
-from hubcli.method import Leaf, Merged, MergeOptions, MergePart, Method, Site
+from hubcli.method import Groups, Leaf, Merged, MergeOptions, MergePart, Method, Site
 from hubcli_bitfit import merging
 from hubcli_bitfit.settings import PARAMETER, BitFitSettings, read_settings
 
@@ -112,6 +112,14 @@ class BitFit(Method[BitFitSettings]):
     def chain(self, leaves: Sequence[Leaf]) -> Leaf | None:
         """δb depends on nothing, so a stack is the sum."""
         return self.merge(leaves, [1.0] * len(leaves))
+
+    def grouped(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
+        """One addition: rows stand still and take their group's vector."""
+        if groups.rows is None:
+            return super().grouped(leaf, module, x, value, groups)
+        picked = leaf.tensors["bias"].index_select(0, groups.rows)
+        each = Leaf(self, leaf.form, {"bias": picked})
+        return (value.unsqueeze(1) + self.delta_by_group(each, module, x, value.unsqueeze(1))).squeeze(1)
 
     def bank(self, leaves: Sequence[Leaf | None]) -> Leaf | None:
         """One vector a group, zero where there is none."""

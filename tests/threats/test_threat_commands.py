@@ -113,8 +113,13 @@ STOPS: dict[str, tuple[str, ...]] = {
     "info of the hub": ("info", "hf:acme/demo"),
     "index update": ("index update", "far"),
     "run": ("run", "acme/remote"),
+    "fuse": ("fuse", "acme/remote"),
+    "merge": ("merge", "acme/remote"),
+    "convert": ("convert", "acme/remote"),
+    "export": ("export", "acme/remote"),
     "verify with repair": ("verify",),
 }
+WRITTEN = {"fuse": {}, "merge": {}, "convert": {"to": "hubcli"}, "export": {"to": "pt2"}}
 NEITHER = {"hub", "completion", "doctor"}  # a server of this machine; a script; every other command's state
 
 
@@ -153,6 +158,7 @@ def offline(door: Door, switch: str, command: str, arguments: tuple[str, ...], *
 
 OFFLINE_OPTION = (
     "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update",
+    "fuse", "merge", "convert", "export",
 )  # fmt: skip
 
 
@@ -175,6 +181,8 @@ def test_what_names_the_switch(door: Door, case: tuple[str, str], blocked: Index
     if what == "run":
         options = {"texts": ["x"]} if door.name == "python" else {}
         arguments += ["x"] if door.name == "cli" else []
+    if what in WRITTEN:
+        options = {"out": str(home / "made"), **WRITTEN[what]}
     if what == "verify with repair":
         (Path(api.list()["adapters"][0]["path"]) / "README.md").unlink()
         forget(blocked, home)
