@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
 from hubcli.errors import UnsupportedSiteError
-from hubcli.prefixes import Extra
+from hubcli.extras import Extra
 from hubcli.sites import LiveSite
 
 NAME = "hubcli"  # in transformers' AttentionInterface

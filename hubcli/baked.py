@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from hubcli.attention import AttentionSite
-from hubcli.prefixes import Extra, Fixed, Node
+from hubcli.extras import Extra
+from hubcli.prefixes import Fixed, Node
 
 
 class KeysValues(nn.Module):

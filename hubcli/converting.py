@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hubcli import fusion_converting, loading, saving
-from hubcli.adapter import fitted
 from hubcli.bases import check_architecture
 from hubcli.errors import UnsupportedError, UsageError, WeightsError
 from hubcli.families import Structure
+from hubcli.fitting import fitted
 from hubcli.formats import Checkpoint, Origin, adapterhub, check_format, fusions, own, peft, read
 from hubcli.formats.pickled import weights_of
 from hubcli.formats.weights import write_tensors

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hubcli import fusion_files
-from hubcli.adapter import Adapter, fitted
+from hubcli.adapter import Adapter
 from hubcli.composition import leaves
 from hubcli.errors import UnsupportedError
 from hubcli.families import Structure
+from hubcli.fitting import fitted
 from hubcli.formats import Checkpoint, read
 from hubcli.fusion import Fusion
 from hubcli.loading import Source

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from hubcli.adapter import Adapter, absent, check_shapes
+from hubcli.adapter import Adapter
 from hubcli.composition import leaves
 from hubcli.errors import NotFoundError, UnsupportedError, WeightsError
+from hubcli.fitting import absent, check_shapes
 from hubcli.formats import Checkpoint, Origin, adapterhub, check_format, fusions, own
 from hubcli.fusion import PORTS, Fusion
 from hubcli.fusion_rules import is_fusion

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli import bases, formats, fusion_files, fusion_rules, saving, strict_json
-from hubcli.adapter import Adapter, fitted, replicas, share
+from hubcli.adapter import Adapter
 from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError
+from hubcli.fitting import fitted, replicas, share
 from hubcli.formats import Checkpoint
 from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hubcli import loading
-from hubcli.adapter import Adapter, check_shapes, share
+from hubcli.adapter import Adapter
 from hubcli.added_heads import made_head
 from hubcli.bases import INSIST, Identity, compare
 from hubcli.composition import Expr, leaves
 from hubcli.errors import BaseMismatchError, UnsupportedError
+from hubcli.fitting import check_shapes, share
 from hubcli.fuse import check_unfused
 from hubcli.fusion_rules import check_names
 from hubcli.manifest import BaseModel

@@ -59,6 +59,8 @@ ROOMS: dict[str, list[str]] = {
     ],
     "tensor side": [
         "adapter",
+        "fitting",
+        "extras",
         "attention",
         "attentions",
         "positions",
