@@ -9,7 +9,6 @@ from typing import Any
 from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
 from hubcli.hub.adapterhub_config import inner
 from hubcli.hub.fetch import Fetcher
-from hubcli.hub.pickled import fetch_converted
 from hubcli.hub.sources import Sources
 from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
@@ -186,7 +185,11 @@ def _got(spec: FileSpec, store: Store, staging: Staging, fetcher: Fetcher) -> Fi
     """One file, from the store's own blobs or fetched; pickled weights that a person asked for, converted."""
     if store.link_blob(staging, spec, fetcher.progress.advance):
         return spec
-    return fetch_converted(fetcher, spec) if spec.converted_from is not None else fetcher.get(spec)
+    if spec.converted_from is None:
+        return fetcher.get(spec)
+    from hubcli.hub.pickled import fetch_converted  # brings subprocess, which the other installs need not
+
+    return fetch_converted(fetcher, spec)
 
 
 def check_content(staging: Staging, release: Release, kind: str, allow_base_mismatch: bool, warn: Warn) -> None:

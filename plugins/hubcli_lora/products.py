@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from hubcli.method import Groups, Leaf, Method
 
@@ -49,16 +50,15 @@ def added(leaf: Leaf, x: Tensor, value: Tensor) -> Tensor:
 
 def banked(method: Method[Any], leaves: Sequence[Leaf | None]) -> Leaf:
     """A (groups, r, in) and B (groups, r, out), the scales in it; ranks are padded by zeros."""
-    known = [leaf for leaf in leaves if leaf is not None]
-    a, b = known[0].tensors["A"], known[0].tensors["B"]
-    widest = max(leaf.tensors["A"].shape[0] for leaf in known)
-    halves = {"A": a.new_zeros(len(leaves), widest, a.shape[1]), "B": b.new_zeros(len(leaves), widest, b.shape[0])}
-    for group, leaf in enumerate(leaves):
-        if leaf is not None:
-            rank = leaf.tensors["A"].shape[0]
-            halves["A"][group, :rank] = leaf.tensors["A"]
-            torch.mul(leaf.tensors["B"].t(), leaf.tensors["scale"], out=halves["B"][group, :rank])
-    return Leaf(method, known[0].form, halves)
+    known = next(leaf for leaf in leaves if leaf is not None)
+    nothing = {"A": known.tensors["A"][:0], "B": known.tensors["B"][:, :0], "scale": known.tensors["scale"]}
+    each = [nothing if leaf is None else leaf.tensors for leaf in leaves]
+    scales = torch.stack([tensors["scale"] for tensors in each])
+    halves = {
+        "A": pad_sequence([tensors["A"] for tensors in each], batch_first=True),
+        "B": pad_sequence([tensors["B"].t() for tensors in each], batch_first=True).mul_(scales.view(-1, 1, 1)),
+    }
+    return Leaf(method, known.form, halves)
 
 
 def delta_by_group(leaf: Leaf, x: Tensor) -> Tensor:
