@@ -35,50 +35,54 @@ again weighs on whoever makes more temporaries, which are the peers.
 """
 NOTES = {
     "startup": "The home folder has the bundled adapter installed. `hf` is huggingface_hub's command line.",
-    "install": """The repository is that of the bundled adapter: {files} files, {bytes:,} bytes. The hub is `hubcli hub serve`'s server
-in a process of its own on loopback, whose CPU time does not count; `hf download` takes the repository from it as
-well, with Xet and telemetry off. Home and cache are empty at every start but for the two rows "there already" and
-"again", so a first install also builds the view of its index. hubcli hashes every byte and checks every file; after
-each run the files are looked for and their sizes compared. What HTTP adds to a mirror is mostly the import of the
-standard library's client. Loopback has no latency: these are no download times.""",
-    "index": """{entries:,} synthetic entries of {entry_bytes} bytes on average, checked and read by the product's own code: `hubcli
-index build` of the folder took {build_s:.1f} s of CPU time, the view built from the static index once a snapshot
-{view_s:.1f} s, and is {view_mb:.0f} MB. "Raw FTS5" is `SELECT rowid, bm25(…) … MATCH … ORDER BY rank LIMIT 10` on the
-same table; hubcli's search also reads what it shows of the hits. The view's file is in the file system's cache.""",
-    "attach": """BERT-base with random weights, LoRA r=8 on queries and values: files of {bytes:,} bytes. hubcli takes an adapter by
-its ref from the store: `hubcli.adapt(model).load(ref)` hashes every file and compares it with the record of the
-install, checks names, shapes and numbers, and `activate` makes the plan. peft reads a folder and compares nothing.
-hubcli's loads include `activate`, peft's `load_adapter` is alone. Each round loads one adapter beside 9, 999 and 98
-residents and takes it off again. A plan is "cold" when the cache of plans was emptied.""",
-    "forward": """LoRA r=8 on the two `Linear(768, 768)` of an attention block, random weights. For what is added the model is these
-projections alone: one pair, or at one token also twelve ({sites} sites, as BERT-base has, whose 57 MB and all
-adapters' weights come from memory in each forward). The whole forward is that of a BERT of one layer, embeddings
-included. An idle hook is timed on twelve pairs of width {narrow}.""",
-    "batches": """64 rows, each with one of 16 or 64 LoRAs (r=8 unless said), in random order, on the same projections: one pair at 64
-tokens a row, twelve pairs at one token. Unequal groups are of 16, 10, 8, 6, 5, 4, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1 rows.
-"The first batch of a new roster" includes `activate(rows=…)` with no plan kept; it is set against a plain peft
-forward.""",
-    "methods": """One layer of BERT-base with its embeddings, four layers at one token. Bottlenecks of {bottleneck} (Pfeiffer's place),
-prefixes of {prefix}, every bias for BitFit; the rows' adapters stand in random order. No peer can do this: what the
-rows' adapters add is set against what one adapter for all rows adds. A bottleneck reads 0.3 MB of weights a layer for
-each adapter, so at one token a row its bar is the time to read them: a sum over all their numbers, in one piece,
-after a forward of the bare model, which leaves them as far from the caches as a forward finds them.""",
-    "parallel": """BERTs of BERT-base's width: 2 layers at 8×64 and 8×128, 4 layers at 1×16 and for Parallel beside the library. Four
-forwards are `activate` and a forward for each LoRA. The `adapters` library ({library}) runs in a process and an
-environment of its own, in the same rounds; its bottlenecks (`seq_bn`, reduction factor 16), made and saved by it, are
-loaded by hubcli, and each library's bare BERT is the base of what it adds. Its `Average` is given weights of 1 that
-are not normalised, which makes the mean: with its default, 1/k, it divides by k twice, and the hidden state with it.""",
-    "prefixes": """A Llama of width 768 with {layers} layers and random weights; the prefix is made and saved by peft.""",
-    "fusing": """BERT-base with random weights, LoRA r=8 on queries and values: 24 matrices, 57 MB. hubcli always looks for NaN and
-infinity before it touches a weight, and keeps the originals, so that `unfuse` is exact to the bit (checked). No plan
-is kept from before. Taking it back is not timed.""",
-    "memory": """LoRA r=8 on queries and values of BERT-base: files of {bytes:,} bytes, {files} of them under 1,000 names. Private
-memory is what the kernel calls anonymous; weights stay mapped from their files, whose pages the system can drop at
-any time. Each figure is the growth of a process, divided by the number of adapters.""",
-    "training": """A BERT of {layers} layers without dropout, LoRA r=8 on queries and values: forward, backward, AdamW. The losses of the
-first five steps are compared. Peak memory is how far the resident set of a process of its own rises in a step after
-the first (the kernel's high-water mark); what is kept for backward are the bytes of the tensors that autograd saves,
-the model's own left out.""",
+    "install": """The repository is that of the bundled adapter: {files} files, {bytes:,} bytes. The hub is
+`hubcli hub serve`'s server in a process of its own on loopback, whose CPU time does not count; `hf download` takes
+the repository from it as well, with Xet and telemetry off. Home and cache are empty at every start but for the two
+rows "there already" and "again", so a first install also builds the view of its index. hubcli hashes every byte and
+checks every file; after each run the files are looked for and their sizes compared. What HTTP adds to a mirror is
+mostly the import of the standard library's client. Loopback has no latency: these are no download times.""",
+    "index": """{entries:,} synthetic entries of {entry_bytes} bytes on average, checked and read by the
+product's own code: `hubcli index build` of the folder took {build_s:.1f} s of CPU time, the view built from the
+static index once a snapshot {view_s:.1f} s, and is {view_mb:.0f} MB. "Raw FTS5" is `SELECT rowid, bm25(…) … MATCH …
+ORDER BY rank LIMIT 10` on the same table; hubcli's search also reads what it shows of the hits. The view's file is
+in the file system's cache.""",
+    "attach": """BERT-base with random weights, LoRA r=8 on queries and values: files of {bytes:,} bytes.
+hubcli takes an adapter by its ref from the store: `hubcli.adapt(model).load(ref)` hashes every file and compares it
+with the record of the install, checks names, shapes and numbers, and `activate` makes the plan. peft reads a folder
+and compares nothing. hubcli's loads include `activate`, peft's `load_adapter` is alone. Each round loads one
+adapter beside 9, 999 and 98 residents and takes it off again. A plan is "cold" when the cache of plans was emptied.""",
+    "forward": """LoRA r=8 on the two `Linear(768, 768)` of an attention block, random weights. For what is
+added the model is these projections alone: one pair, or at one token also twelve ({sites} sites, as BERT-base has,
+whose 57 MB and all adapters' weights come from memory in each forward). The whole forward is that of a BERT of one
+layer, embeddings included. An idle hook is timed on twelve pairs of width {narrow}.""",
+    "batches": """64 rows, each with one of 16 or 64 LoRAs (r=8 unless said), in random order, on the same
+projections: one pair at 64 tokens a row, twelve pairs at one token. Unequal groups are of 16, 10, 8, 6, 5, 4, 3, 2,
+2, 2, 1, 1, 1, 1, 1, 1 rows. "The first batch of a new roster" includes `activate(rows=…)` with no plan kept; it is
+set against a plain peft forward.""",
+    "methods": """One layer of BERT-base with its embeddings, four layers at one token. Bottlenecks of
+{bottleneck} (Pfeiffer's place), prefixes of {prefix}, every bias for BitFit; the rows' adapters stand in random
+order. No peer can do this: what the rows' adapters add is set against what one adapter for all rows adds. A
+bottleneck reads 0.3 MB of weights a layer for each adapter, so at one token a row its bar is the time to read them:
+a sum over all their numbers, in one piece, after a forward of the bare model, which leaves them as far from the
+caches as a forward finds them.""",
+    "parallel": """BERTs of BERT-base's width: 2 layers at 8×64 and 8×128, 4 layers at 1×16 and for Parallel
+beside the library. Four forwards are `activate` and a forward for each LoRA. The `adapters` library ({library})
+runs in a process and an environment of its own, in the same rounds; its bottlenecks (`seq_bn`, reduction factor
+16), made and saved by it, are loaded by hubcli, and each library's bare BERT is the base of what it adds. Its
+`Average` is given weights of 1 that are not normalised, which makes the mean: with its default, 1/k, it divides by
+k twice, and the hidden state with it.""",
+    "prefixes": """A Llama of width 768 with {layers} layers and random weights; the prefix is made and saved
+by peft.""",
+    "fusing": """BERT-base with random weights, LoRA r=8 on queries and values: 24 matrices, 57 MB. hubcli
+always looks for NaN and infinity before it touches a weight, and keeps the originals, so that `unfuse` is exact to
+the bit (checked). No plan is kept from before. Taking it back is not timed.""",
+    "memory": """LoRA r=8 on queries and values of BERT-base: files of {bytes:,} bytes, {files} of them under
+1,000 names. Private memory is what the kernel calls anonymous; weights stay mapped from their files, whose pages
+the system can drop at any time. Each figure is the growth of a process, divided by the number of adapters.""",
+    "training": """A BERT of {layers} layers without dropout, LoRA r=8 on queries and values: forward,
+backward, AdamW. The losses of the first five steps are compared. Peak memory is how far the resident set of a
+process of its own rises in a step after the first (the kernel's high-water mark); what is kept for backward are the
+bytes of the tensors that autograd saves, the model's own left out.""",
 }
 # What a row begins with that misses its bar -> why, and what would get there.
 WHY: dict[str, str] = {
