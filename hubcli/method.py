@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from hubcli.errors import UnsupportedError
 from hubcli.merge_types import Merged, MergeOptions, MergePart
-from hubcli.targets import Targets, layer_index, pattern_value
+from hubcli.targets import Targets, layer_index, meant, pattern_value
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +28,7 @@ __all__ = [
     "Site",
     "Targets",
     "layer_index",
+    "meant",
     "pattern_value",
 ]
 

@@ -68,7 +68,6 @@ def options(
             f"dtype {str(compute)!r} with quantize='{kind}': 4-bit weights compute in {', '.join(COMPUTE)}",
             hint="dtype='float32'",
         )
-    load_library()
     made = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=kind,
@@ -79,15 +78,10 @@ def options(
     return {"quantization_config": made, "device_map": {"": device}}
 
 
-def load_library() -> None:
-    """Import bitsandbytes without its word on a kernel that it would take from a hub."""
-    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        import bitsandbytes  # noqa: F401
-    finally:
-        logger.setLevel(level)
+# When it is imported, by peft too, bitsandbytes says that it would take a kernel from a hub: nobody here asked for one.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "gemm_4bit_forward" not in record.getMessage()
+)
 
 
 def _skipped(made_as: str, where: str, given: dict[str, Any], on_cpu: bool, keep: tuple[str, ...]) -> Iterator[str]:

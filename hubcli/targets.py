@@ -60,6 +60,20 @@ class Targets:
         """The names that are targets, in order."""
         return tuple(name for name in names if self.match(name))
 
+    def idle(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names listed in `include` that name none of these modules."""
+        known = list(names)
+        listed = () if isinstance(self.include, str) else self.include
+        return tuple(one for one in listed if not any(_named((one,), name, "target_modules") for name in known))
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`, did you mean …?` where a name is nearly one that is known, else nothing: the end of a message."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f", did you mean '{close[0]}'?" if close else ""
+
 
 def _check(names: str | tuple[str, ...], key: str) -> None:
     if isinstance(names, str):

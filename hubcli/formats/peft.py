@@ -6,7 +6,6 @@ no peft; writing goes through peft's own config class, so that the file is what 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from hubcli.formats.pickled import weights_of
 from hubcli.formats.weights import Digest, write_tensors
 from hubcli.manifest import BaseModel
 from hubcli.plugins import plugins
-from hubcli.quantised import load_library
 from hubcli.strict_json import loads, read_bytes
 
 FORMAT = "peft"
@@ -141,8 +139,6 @@ def write(
 
 def _document(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with every key that peft's own class writes."""
-    with contextlib.suppress(ImportError):
-        load_library()  # which peft imports where it is there, and which would say things
     import peft
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from hubcli.quantised import keep_readable, load_library
+from hubcli.quantised import keep_readable
 from hubcli.testing.models import tiny
 
 WIDTH = 64
@@ -36,7 +36,6 @@ def tiny_nf4(family: str, seed: int = 0) -> nn.Module:
 
 def _quantised(module: nn.Linear | Conv1D) -> nn.Module:
     """The module in NF4 with double quantisation."""
-    load_library()
     from bitsandbytes.nn import Linear4bit, Params4bit
 
     weight = (module.weight.t() if isinstance(module, Conv1D) else module.weight).detach().contiguous()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubcli.errors import ConfigKeyError
+from hubcli.method import meant
 from hubcli_bottleneck.phm_settings import DEFAULTS as PHM_DEFAULTS
 from hubcli_bottleneck.phm_settings import PhmSettings, read_phm
 
@@ -117,7 +118,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
             if not any(value is one or (value == one and not isinstance(value, bool)) for one in kept):
                 found.append(f"{key}: {value!r:.60}: {what} not supported")
         elif key not in DEFAULTS and key not in WITHOUT_EFFECT and key not in ("variant", "modules_to_save"):
-            found.append(f"{key}: {value!r:.60} is not supported")
+            found.append(f"{key}: {value!r:.60} is not supported{meant(key, (*DEFAULTS, 'variant'))}")
     return found
 
 
@@ -142,7 +143,7 @@ def read_settings(config: Mapping[str, Any]) -> BottleneckSettings:
         factors=_factors(full["reduction_factor"]),
         activation=_one_of(full, "non_linearity", ACTIVATIONS),
         scaling=_scaling(full["scaling"]),
-        dropout=_number("dropout", full["dropout"]),
+        dropout=_dropout(full["dropout"]),
         leave_out=_layers(full["leave_out"]),
         init=_one_of(full, "init_weights", INITS),
         phm=read_phm(full),
@@ -174,6 +175,13 @@ def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigKeyError(f"{key}: expected a number, found {value!r:.60}")
     return float(value)
+
+
+def _dropout(value: Any) -> float:
+    number = _number("dropout", value)
+    if not 0 <= number < 1:
+        raise ConfigKeyError(f"dropout: expected a number from 0, below 1, found {number:g}")
+    return number
 
 
 def _one_of(config: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:

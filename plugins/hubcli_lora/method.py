@@ -7,6 +7,7 @@ DoRA (arXiv 2402.09353): factor = magnitude / ‖W + scale · BA‖, delta = (fa
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubcli.errors import ConfigKeyError, UnsupportedSiteError
-from hubcli.method import Groups, Leaf, Merged, MergeOptions, MergePart, Method, Site
+from hubcli.method import Groups, HubcliWarning, Leaf, Merged, MergeOptions, MergePart, Method, Site, meant
 from hubcli_lora import adapterhub, folding, maths, merging, products, to_adapterhub
 from hubcli_lora.check import KEYS
 from hubcli_lora.settings import ALL_LINEAR, LoraSettings, read_settings
@@ -41,6 +42,7 @@ class Lora(Method[LoraSettings]):
     def defaults(self, structure: Structure, config: Mapping[str, Any]) -> dict[str, Any]:
         """peft's default targets of the model's family, where the config names none."""
         if config.get("target_modules") is not None:
+            _warn_idle(structure, read_settings(config).targets.idle(structure.modules))
             return dict(config)
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
 
@@ -214,6 +216,14 @@ class Lora(Method[LoraSettings]):
     def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
         """Ranks side by side, cut by SVD, or pruned; as `hubcli_lora.merging.merged`."""
         return merging.merged(structure, parts, options)
+
+
+def _warn_idle(structure: Structure, idle: Sequence[str]) -> None:
+    """Say which of the listed targets are no modules here: a list for several families has some, a slip as well."""
+    for name in idle:
+        near = meant(name, {path.rpartition(".")[2] for path in structure.modules})
+        text = f"target_modules: '{name}' names no module of this {structure.base_class}{near}"
+        warnings.warn(text, HubcliWarning, stacklevel=6)
 
 
 def _linear(structure: Structure, settings: LoraSettings) -> tuple[str, ...]:

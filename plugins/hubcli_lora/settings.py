@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubcli.errors import ConfigKeyError
-from hubcli.method import Targets, pattern_value
+from hubcli.method import Targets, meant, pattern_value
 
 ALL_LINEAR = "all-linear"
 
@@ -75,7 +75,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     for key, value in config.items():
         if key in READ or key in WITHOUT_EFFECT or _empty(value):
             continue
-        found.append(f"{key}: {_shown(value)} is not supported")
+        found.append(f"{key}: {_shown(value)} is not supported{meant(key, READ)}")
     if config.get("ensure_weight_tying"):
         found.append("ensure_weight_tying: true is not supported")
     if config.get("megatron_core") not in (None, "megatron.core"):
@@ -134,6 +134,8 @@ def read_settings(config: Mapping[str, Any]) -> LoraSettings:
     ranks = [settings.r, *(rank for _, rank in settings.rank_pattern)]
     if min(ranks) < 1:
         raise ConfigKeyError(f"r: a rank must be at least 1, found {min(ranks)}")
+    if not 0 <= settings.dropout < 1:
+        raise ConfigKeyError(f"lora_dropout: expected a number from 0, below 1, found {settings.dropout:g}")
     return settings
 
 
