@@ -207,7 +207,7 @@ class Adapted:
         return self.model
 
     def unfuse(self) -> None:
-        """Take a fuse back, to the bit: the same parameters, modules and hooks. What was trained meanwhile is lost.
+        """Take a fuse back, to the bit: the same parameters, modules and hooks. What was trained of what is folded is lost.
 
         Raises:
             FusedError: nothing is fused.

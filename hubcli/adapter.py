@@ -96,6 +96,7 @@ class Adapter:
         """Make its tensors Parameters that train, or stop that. Training is in fp32, or in the base's dtype if finer."""
         self.trainable = wanted
         if wanted:
+            self.digest = None  # it is no longer what its file says
             made: dict[int, nn.Parameter] = {}  # a tensor that sites share stays one
             for site, tensors in self.sites.items():
                 device, dtype = place(modules[site.path])

@@ -19,7 +19,7 @@ class KeysValues(nn.Module):
         super().__init__()
         for name in ("key", "value", "keep", "mass"):
             tensor = getattr(extra, name)
-            self.register_buffer(name, None if tensor is None else tensor.detach())
+            self.register_buffer(name, None if tensor is None else tensor.detach().clone())
 
     def forward(self, module: nn.Module, rows: int, queries: int) -> Extra:
         """As they are."""

@@ -37,7 +37,17 @@ PARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 # What belongs to an adapter whatever its format: card, licence, tokenizer, and the config whose labels are its head's.
 BESIDE = (
-    *("readme.md", "license", "license.md", "license.txt", "licence", "notice", "config.json", "chat_template.jinja"),
+    *(
+        "readme.md",
+        "license",
+        "license.md",
+        "license.txt",
+        "licence",
+        "notice",
+        "config.json",
+        "labels.json",
+        "chat_template.jinja",
+    ),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
 )

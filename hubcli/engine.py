@@ -15,9 +15,10 @@ from hubcli import answers, fusion_rules
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter
 from hubcli.attention import AttentionSite
-from hubcli.banks import Shelf
+from hubcli.banks import Shelf, size
 from hubcli.composition import Expr
 from hubcli.entrance import Entrance
+from hubcli.errors import UnsupportedError
 from hubcli.families import Structure
 from hubcli.method import ATTENTION, Leaf, Site
 from hubcli.plan import Program, plan, plan_rows
@@ -28,7 +29,7 @@ from hubcli.residents import CHILD, Residents
 from hubcli.route import Route
 from hubcli.rules import check_cuts, check_expression, normalised
 from hubcli.sites import HEAD, HeadSite, LiveSite, Routing, check_reachable
-from hubcli.steps import copied
+from hubcli.steps import made_for
 from hubcli.trunk import Trunk, first_place
 
 if TYPE_CHECKING:
@@ -166,17 +167,27 @@ class Engine:
             if name not in self.adapters:
                 self.load(name)
         fusion_rules.check_names(program.exprs, self.adapters)
-        self.compile(program)
+        if torch.compiler.is_exporting():
+            raise UnsupportedError(
+                f"{program} was never active: what is made while a model is traced is no use afterwards",
+                hint="activate it, or use it once, before the export",
+            )
+        with torch.inference_mode(False):  # what is made outlives this call, and may be trained beside
+            self.compile(program)
         self.programs[key] = program
         self._trim()
         return program
 
     def _trim(self) -> None:
         """Drop the programs that were longest out of use; the newest stays, however large."""
-        copied = sum(program.copied for program in self.programs.values())
-        while len(self.programs) > 1 and (len(self.programs) > KEPT_PROGRAMS or copied > KEPT_BYTES):
+        while len(self.programs) > 1 and (len(self.programs) > KEPT_PROGRAMS or self._copied() > KEPT_BYTES):
             with contextlib.suppress(KeyError):
-                copied -= self.programs.popitem(last=False)[1].copied
+                self.programs.popitem(last=False)
+
+    def _copied(self) -> int:
+        """Bytes of what the kept programs' leaves were merged or banked into; what several share counts once."""
+        found = {id(leaf): leaf for program in self.programs.values() for leaf in program.made}
+        return sum(map(size, found.values()))
 
     def compile(self, program: Program) -> None:
         """Plan every site. No walk over the model's modules: sites alone."""
@@ -207,7 +218,7 @@ class Engine:
             if program.trunk is not None and self.trunk.attach(self.structure):
                 forget_compiled()
         program.steps = steps if acting else []
-        program.copied = sum(map(copied, steps))
+        program.made = tuple(leaf for step in steps for leaf in made_for(step))
 
     def _site_step(self, program: Program, route: Route | None, found: Mapping[str, Leaf], live: LiveSite) -> Any:
         if isinstance(live, AttentionSite):
@@ -215,6 +226,13 @@ class Engine:
                 return plan_prefixes(program.expr, found, live.module)
             return plan_prefix_rows(route, found, live.module)
         return plan(program.expr, found, self.shelf) if route is None else plan_rows(route, found, self.shelf)
+
+    def forget_wide(self) -> None:
+        """Programs of `Parallel` are made anew, and with them the hooks that they need."""
+        for key in [key for key, program in self.programs.items() if program.trunk is not None]:
+            del self.programs[key]
+        if self.routing.active.trunk is not None:
+            self.compile(self.routing.active)
 
     def forget(self) -> None:
         """Tensors moved or began to train: leaves and plans are made anew, those in use at once."""

@@ -72,7 +72,7 @@ class Entrance:
                 self.routing.choose(beams)
             return None if beams.shift is None else beams.shift(args, kwargs)
         if program.copies > 1:
-            rows = 0 if program.trunk is None else rows_of(args, kwargs)
+            rows = 0 if program.trunk is None else rows_of(module, args, kwargs)
             LOCAL.shared[self.routing.key] = rows
             if rows:
                 return None
@@ -93,6 +93,7 @@ class Entrance:
     def leave(self, module: nn.Module, args: Any, out: Any) -> None:
         """The forward ended, well or not."""
         del module, args, out
+        LOCAL.shared.pop(self.routing.key, None)
         if not torch.compiler.is_compiling():
             self.running.pop()
 

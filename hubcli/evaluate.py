@@ -134,8 +134,8 @@ def cut_sizes(block: object, given: Sequence[int] | None, k: int, axis: int, x: 
 
 
 def widened(tensor: Tensor, sizes: Sequence[int], axis: int) -> Tensor:
-    """A batch axis of 1 (position embeddings), expanded to the rows that are cut."""
+    """A batch axis of 1 (position embeddings), repeated for the rows that are cut: each its own, as steps may write into them."""
     total = sum(sizes)
     if axis != BATCH or tensor.shape[0] == total:
         return tensor
-    return tensor.expand(total, *tensor.shape[1:])
+    return tensor.expand(total, *tensor.shape[1:]).contiguous()

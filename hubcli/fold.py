@@ -87,7 +87,9 @@ def folded(ports: Sequence[Port], module: nn.Module, weight: Tensor | None = Non
             continue
         _check(name, new, ports, module)
         like = likes[i] or likes[0] or new.dtype
-        made = new.contiguous()
+        made = (
+            new.contiguous() if own[i] is not None else new.clone()
+        )  # a bias that is all an adapter's stays the adapter's
         if made.dtype != like:
             made = _rounded(name, new, like, ports)
             rounding = max(rounding, (made.to(new.dtype) - new).abs().max().item())

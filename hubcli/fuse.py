@@ -54,6 +54,7 @@ def fuse(engine: Engine, expr: Expr, *, weights_only: bool = False) -> Fused:
         )
     made = FusePlan(engine, program, weights_only).made()
     _put(engine, made)
+    engine.trunk.detach()  # its hooks come back with the next Parallel
     engine.fused, engine.routing.active = made, program
     forget_compiled()
     return made
@@ -70,6 +71,7 @@ def unfuse(engine: Engine) -> None:
         raise FusedError("unfuse: nothing is fused into the model", hint="fuse('a') fuses an adapter")
     _back(made)
     engine.fused, engine.routing.active = None, made.before
+    engine.forget_wide()
     if made.moved:
         engine.forget()
     forget_compiled()

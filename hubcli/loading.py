@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from hubcli.adapter import Adapter
 from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError
 from hubcli.fitting import fitted, replicas, share
-from hubcli.formats import Checkpoint
+from hubcli.formats import FORMATS, Checkpoint
 from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release
 from hubcli.pretrained import LABELLED
@@ -268,3 +269,6 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
         filed_as=made.filed_as,
     )
     saving.write(parts, folder, format, handle.structure)
+    if format == FORMATS[0] and parts.heads and any(label != f"LABEL_{i}" for i, label in enumerate(parts.labels)):
+        said = json.dumps({"id2label": dict(enumerate(parts.labels))}, indent=2, ensure_ascii=False)
+        (folder / LABELS).write_text(said + "\n", encoding="utf-8")  # for which peft's files have no place

@@ -96,12 +96,16 @@ def options_of(
     density: float | None = None,
     majority_sign: str | None = None,
     seed: int | None = None,
+    **unknown: Any,
 ) -> MergeOptions:
     """What a person asked for, checked: nothing is taken by silence that `how` needs, nothing ignored that it doesn't.
 
     Raises:
         UsageError: names the option.
     """
+    if unknown:
+        known = "rank, energy, density, majority_sign, seed"
+        raise UsageError(f"merge: {next(iter(unknown))} is no option", hint=f"there are {known}")
     how = EXACT if how is None else how
     if how not in HOWS:
         import difflib

@@ -31,7 +31,7 @@ class Held(nn.Module):
     def __init__(self, leaf: Leaf):
         super().__init__()
         for name, tensor in leaf.tensors.items():
-            self.register_buffer(name, tensor.detach())
+            self.register_buffer(name, tensor.detach().clone())
         self.leaf = Leaf(leaf.method, leaf.form, self._buffers, leaf.constants)  # type: ignore[arg-type]
         self.leaf.tap = leaf.tap
 

@@ -37,6 +37,7 @@ def appearing(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow a link
     check_free(folder, replace=replace)
+    new = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = _sibling(folder)
@@ -48,6 +49,9 @@ def appearing(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         _put(made, folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
+        for parent in new:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
         raise
 
 

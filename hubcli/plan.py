@@ -25,8 +25,8 @@ class Program:
     """What every site does under one expression: `steps[i]` for site i, None where nothing happens.
 
     `rows` are one expression a batch row, or None; `copies` how many times a batch is repeated on entry (Parallel);
-    `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None; `copied` are the bytes
-    of the leaves that were made for it; `trunk` where among the layers the batch is repeated (`hubcli.trunk`).
+    `head` names the adapter whose head answers under a Fuse; `shift` moves the tokens' positions, or None; `made` are the
+    leaves that were merged or banked for it; `trunk` where among the layers the batch is repeated (`hubcli.trunk`).
     """
 
     expr: Expr
@@ -35,7 +35,7 @@ class Program:
     steps: list[Any] = field(default_factory=list)
     copies: int = 1
     shift: Shift | None = None
-    copied: int = 0
+    made: tuple[Leaf, ...] = ()
     trunk: int | None = None
 
     def __str__(self) -> str:

@@ -124,3 +124,7 @@ def tokenizer_of(where: str, options: dict[str, Any]) -> Any:
         return pretrained("AutoTokenizer", where, own)
     except BaseNotFoundError:
         return None
+    except ValueError as error:
+        if "Impossible to guess" in str(error):  # a folder without any file of a tokenizer
+            return None
+        raise

@@ -222,7 +222,8 @@ def full_precision(module: nn.Module) -> nn.Module:
     made = nn.Linear(kind.in_features, kind.out_features, kind.bias is not None, device="meta")
     dtype = getattr(module, "compute_dtype", None) or torch.float32
     made.weight = nn.Parameter(made.weight.detach().to(dtype), requires_grad=False)
-    made.bias = kind.bias
+    if kind.bias is not None:
+        made.bias = nn.Parameter(kind.bias.detach().clone(), kind.bias.requires_grad)
     return made.train(module.training)
 
 

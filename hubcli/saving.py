@@ -64,7 +64,7 @@ def write(parts: Parts, folder: Path, format: str, structure: Structure | None) 
     if format == own.FORMAT:
         _without_copies(parts, sites)
         own.write(folder, parts.method.name, parts.config, parts.base, sites, parts.heads, parts.labels, parts.added,
-                  parts.origin, parts.others)  # fmt: skip
+                  parts.origin, parts.others, parts.task)  # fmt: skip
         return
     table, kind = table_of(parts.method, format)
     if format == adapterhub.FORMAT:

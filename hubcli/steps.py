@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -163,10 +163,13 @@ class Banked:
         return value
 
 
-def copied(step: object) -> int:
-    """Bytes of the leaves that were made for a step, merged or banked."""
+def made_for(step: object) -> Iterator[Leaf]:
+    """The leaves that were made for a step, merged or banked."""
     if isinstance(step, Single):
-        return size(step.leaf) if step.leaf.made_of else 0
-    if isinstance(step, Banked):
-        return sum(map(size, step.banks)) + copied(step.loop)
-    return sum(map(copied, step.steps)) if isinstance(step, InTurn | Cut | Routed) else 0
+        yield from (step.leaf,) if step.leaf.made_of else ()
+    elif isinstance(step, Banked):
+        yield from step.banks
+        yield from made_for(step.loop)
+    elif isinstance(step, InTurn | Cut | Routed):
+        for inner in step.steps:
+            yield from made_for(inner)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubcli.errors import UnsupportedError
 from hubcli.families import Structure
 from hubcli.layouts import Layer
 from hubcli.method import Site
@@ -23,9 +24,12 @@ INPUTS = {
     *("input_ids", "inputs_embeds", "attention_mask", "token_type_ids", "position_ids"),
     *("pixel_values", "interpolate_pos_encoding", "return_dict"),
 }
-MAIN = ("input_ids", "inputs_embeds", "pixel_values")
+MAIN = {"input_ids": 2, "inputs_embeds": 3, "pixel_values": 4}  # and their axes
 POSITIONAL = 2  # input_ids, attention_mask
-SWITCHES = ("is_decoder", "is_encoder_decoder", "output_hidden_states", "output_attentions")
+SWITCHES = ("is_decoder", "is_encoder_decoder")
+ASKING = ("output_hidden_states", "output_attentions")  # set at any time, so read in every forward
+# transformers' classes that read their inputs once, each row by itself
+KINDS = ("ForSequenceClassification", "ForTokenClassification", "ForMaskedLM", "ForImageClassification", "Model")
 
 
 def first_place(structure: Structure, sites: Iterable[Site]) -> int | None:
@@ -36,7 +40,9 @@ def first_place(structure: Structure, sites: Iterable[Site]) -> int | None:
     layers = structure.transformer_layers()
     config = getattr(structure.model, "config", None)
     lists = {layer.path.rpartition(".")[0] for layer in layers}
-    known = len(lists) == 1 and all(layer.layout.name in LAYOUTS for layer in layers)
+    cls = type(structure.model)
+    known = cls.__module__.startswith("transformers.") and cls.__name__.endswith(KINDS)
+    known = known and len(lists) == 1 and all(layer.layout.name in LAYOUTS for layer in layers)
     if not known or any(getattr(config, name, False) for name in SWITCHES):
         return None
     (parent,) = lists
@@ -59,13 +65,20 @@ def end(layer: Layer) -> Site | None:
     return None if norm is None else Site(layer.at(norm), "input")
 
 
-def rows_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+def rows_of(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """The rows of a forward that may widen in the middle; 0: it may not."""
     given = [name for name, value in kwargs.items() if value is not None]
     if torch.is_grad_enabled() or len(args) > POSITIONAL or not INPUTS.issuperset(given):
         return 0
-    main = args[0] if args else next((kwargs[name] for name in MAIN if name in given), None)
-    return main.shape[0] if isinstance(main, Tensor) else 0
+    if any(getattr(getattr(model, "config", None), name, False) for name in ASKING):
+        return 0
+    main, axes = (
+        (args[0], 0) if args else next(((kwargs[name], n) for name, n in MAIN.items() if name in given), (None, 0))
+    )
+    if not isinstance(main, Tensor):
+        return 0
+    fits = main.dim() == (axes or (4 if main.is_floating_point() else 2))
+    return main.shape[0] if fits else 0
 
 
 class Trunk:
@@ -108,6 +121,9 @@ class Place:
         rows = LOCAL.shared.get(self.routing.key, 0) if program.copies > 1 else 0
         if not rows or program.trunk is None or self.number < program.trunk:
             return None
+        value = args[0] if args else next(iter(kwargs.values()))
+        if value.shape[0] not in (rows, rows * program.copies):
+            raise UnsupportedError(f"Parallel: a layer got {value.shape[0]} rows of a batch of {rows}")
         return repeated(args, rows, program.copies), repeated(kwargs, rows, program.copies)
 
 

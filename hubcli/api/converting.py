@@ -65,7 +65,7 @@ def convert(
         UnsafeFormatError: a `.bin` holds more than tensors; nothing of it was run.
         HubcliError: what resolving, installing or reading raises.
     """
-    folder = Path(out)
+    folder = Path(out).expanduser()
     check_free(folder, replace=force)
     workspace = Workspace(offline=offline, token=token, warn=warn)
     found, beside = _source(src, workspace, for_terminal() if progress else Silent(), dry_run=dry_run)

@@ -58,7 +58,7 @@ def export(
     """
     from hubcli import exports
 
-    wish = exports.Wish(to, Path(out), dtype, opset, force, dry_run, note or (lambda text: None))
+    wish = exports.Wish(to, Path(out).expanduser(), dtype, opset, force, dry_run, note or (lambda text: None))
     exports.check(wish)
     if head is not None and (not wish.traced or not _is_expression(expr)):
         raise UsageError("head= is for an expression in pt2 or onnx", hint="head=None")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hubcli.api.models import load_adapter, python_warning
 from hubcli.api.workspace import Warn
 from hubcli.composition import Expr, text
+from hubcli.errors import UsageError
 from hubcli.out_folder import appearing, check_free
 from hubcli.progress import Steps
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from hubcli.adapted import Adapted
 
 Json = dict[str, Any]
+
+SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
 
 
 def fuse(
@@ -60,6 +64,8 @@ def fuse(
             this kind of model has no place for.
         WeightsError: NaN or infinity. UsageError: a folder that is not free. HubcliError: as `load_adapter`.
     """
+    if not SIZE.fullmatch(max_shard_size.strip()):
+        raise UsageError(f"max_shard_size: expected a number and KB, MB or GB, e.g. 2GB, found {max_shard_size!r:.40}")
     folder = Path(out).expanduser()
     check_free(folder, replace=force)
     for kind in (quantize, requantize):

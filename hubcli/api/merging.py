@@ -193,7 +193,7 @@ def _card(report: Json, format: str, sources: Iterable[Installed]) -> str:
     licences = {release.license for release in releases}
     languages = list(dict.fromkeys(language for release in releases for language in release.language))
     fields: Json = {
-        "base_model": report["base"],
+        "base_model": None if Path(report["base"] or ".").exists() else report["base"],
         "library_name": format if format == FORMATS[0] else "hubcli",
         "language": languages or None,
         "license": next(iter(licences)) if len(licences) == 1 and "unknown" not in licences else None,

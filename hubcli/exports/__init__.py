@@ -168,6 +168,7 @@ def _settle(file: Path, wish: Wish) -> None:
         os.link(file, wish.out)  # unlike a rename it fails where a file has appeared meanwhile
     except FileExistsError:
         check_target(wish.out, wish.force)
+        raise
     except OSError:  # a file system without links
         check_target(wish.out, wish.force)
         file.replace(wish.out)

@@ -109,6 +109,7 @@ def checked(document: Any, file: Path) -> dict[str, Any]:
         "added_head": None,
         "origin": None,
         "others": [],
+        "task": None,
     }
     fields: dict[str, Any] = {**missing, **document}
     wanted = {
@@ -120,6 +121,7 @@ def checked(document: Any, file: Path) -> dict[str, Any]:
         "added_head": dict | None,
         "origin": dict | None,
         "others": list,
+        "task": str | None,
     }
     for name, kind in wanted.items():
         if not isinstance(fields.get(name), kind):
@@ -160,8 +162,9 @@ def write(
     added: tuple[dict[str, Any], dict[str, Tensor]] | None = None,
     origin: Origin | None = None,
     others: Mapping[str, Tensor] | None = None,
+    task: str | None = None,
 ) -> None:
-    """Write a folder that `read` reads.
+    """Write a folder that `read` reads; `task` is what its head is for, as peft calls it.
 
     Raises:
         UnsupportedError: the adapter's parameters can't be told apart by their keys.
@@ -183,6 +186,7 @@ def write(
         "added_head": None if added is None else added[0],
         **({} if origin is None else {"origin": dataclasses.asdict(origin)}),
         **({"others": sorted(others)} if others else {}),
+        **({"task": task} if task and heads else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,32 @@ DTYPES = {
 
 
 class Content:
-    """What a file held when it was mapped. Its sha256 is worked out when it is first asked for."""
+    """What a file held when it was mapped. Its sha256 is worked out when it is first asked for; a file that was changed since has
+    one that no other has.
+    """
 
-    def __init__(self, mapped: Tensor | None = None, sha256: str = ""):
-        self._mapped, self._sha256 = mapped, sha256
+    def __init__(self, mapped: Tensor | None = None, file: Path | None = None, sha256: str = ""):
+        self._mapped, self._file, self._sha256 = mapped, file, sha256
+        self._seen = _stamp(file)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_mapped": None, "_sha256": self.sha256()}
+        return {"_mapped": None, "_file": None, "_seen": None, "_sha256": self.sha256()}
 
     def sha256(self) -> str:
         """In hex."""
         if not self._sha256 and self._mapped is not None:
-            self._sha256 = hashlib.sha256(self._mapped.numpy().data).hexdigest()
+            found = hashlib.sha256(self._mapped.numpy().data).hexdigest()
+            self._sha256 = found if self._seen == _stamp(self._file) else secrets.token_hex(32)
         return self._sha256
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    """What changes when a file is written to or replaced."""
+    try:
+        status = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Digest:
@@ -79,11 +93,11 @@ def mapped(file: Path) -> tuple[dict[str, Tensor], Content]:
         whole = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
         if any(_odd(header[key], 8 + length) for key in keys):
             with safe_open(file, framework="pt") as opened:
-                return {key: opened.get_tensor(key) for key in keys}, Content(whole)
+                return {key: opened.get_tensor(key) for key in keys}, Content(whole, file)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{file} can't be read", cause=str(error)) from error
     data = whole[8 + length :]
-    return {key: _view(data, header[key]) for key in keys}, Content(whole)
+    return {key: _view(data, header[key]) for key in keys}, Content(whole, file)
 
 
 def _odd(entry: dict[str, Any], start: int) -> bool:

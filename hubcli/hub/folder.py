@@ -49,6 +49,7 @@ def _facts(folder: Path) -> tuple[str, dict[str, Any]]:
             "method": own.get("method"),
             "base": BaseModel.from_json(base) if isinstance(base, dict) and base.get("id") else None,
             "head": Head(tuple(own.get("labels") or ()), tuple(own["heads"])) if own.get("heads") else None,
+            "task": TASKS.get(str(own.get("task") or (own.get("config") or {}).get("task_type"))),
         }
     if (folder / FUSION).is_file():
         return "fusion", {"method": None}

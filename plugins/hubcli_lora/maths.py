@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,12 +27,6 @@ def kind_of(module: nn.Module) -> str | None:
     if cls not in _KNOWN:
         _KNOWN[cls] = next((kind for kind, classes in KINDS.items() if issubclass(cls, classes)), None)
     return _KNOWN[cls]
-
-
-@functools.lru_cache(maxsize=256)
-def constant(number: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A 0-d tensor that nothing writes into."""
-    return torch.tensor(number, dtype=dtype, device=device)
 
 
 def sizes(module: nn.Module) -> tuple[int, int]:

@@ -134,7 +134,7 @@ class Lora(Method[LoraSettings]):
         a, b = maths.HALVES[kind]
         named = {"A": tensors[a], "B": tensors[b]}
         scale = settings.scale(site.path)
-        named["scale"] = maths.constant(scale, named["B"].dtype, named["B"].device)
+        named["scale"] = torch.tensor(scale, dtype=named["B"].dtype, device=named["B"].device)
         named |= {name: tensors[name] for name in ("lora_bias", "magnitude", "bias") if name in tensors}
         leaf = Leaf(self, kind, named, {"dropout": settings.dropout, "scale": scale}, trainable)
         if not trainable:
@@ -163,7 +163,7 @@ class Lora(Method[LoraSettings]):
         """One fused multiply-add for a plain frozen leaf."""
         if leaf.ready is None or not products.alike(x, leaf.ready[0], value):
             return value + self.delta(leaf, module, x, value)
-        return products.added(leaf, x, value)
+        return products.added(leaf, module, x, value)
 
     def weight_delta(
         self, leaf: Leaf, site: Site, module: nn.Module, weight: Tensor | None, bias: Tensor | None
@@ -210,8 +210,7 @@ class Lora(Method[LoraSettings]):
 
     def grouped(self, leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
         """The same, added in place."""
-        del module
-        return products.added_by_group(leaf, x, value, groups)
+        return products.added_by_group(leaf, module, x, value, groups)
 
     def merged(self, structure: Structure, parts: Sequence[MergePart], options: MergeOptions) -> Merged:
         """Ranks side by side, cut by SVD, or pruned; as `hubcli_lora.merging.merged`."""

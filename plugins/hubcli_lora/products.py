@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
+from transformers.pytorch_utils import Conv1D
 
 from hubcli.method import Groups, Leaf, Method
+
+FRESH = (nn.Linear, Conv1D)  # subclasses may keep what they gave
 
 
 def alike(x: Tensor, weight: Tensor, value: Tensor) -> bool:
@@ -30,11 +33,18 @@ def prepare(leaf: Leaf) -> Leaf:
     return leaf
 
 
-def added(leaf: Leaf, x: Tensor, value: Tensor) -> Tensor:
-    """value + scale · B(A x).
+def free(module: nn.Module, value: Tensor) -> bool:
+    """Whether `value` may be written into: fresh from a module of a kind that keeps nothing, heard by no hook but ours, and no
+    gradient needs it.
+    """
+    mine = type(module) in FRESH and len(module._forward_hooks) == 1
+    return mine and value.is_contiguous() and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
-    Without gradients it is written into `value`, the module's fresh output. Where code is compiled the scale is a tensor, so that
-    other scales run the same graph.
+
+def added(leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
+    """value + scale · B(A x), written into `value` where that is free to be.
+
+    Where code is compiled the scale is a tensor, so that other scales run the same graph.
     """
     if torch.compiler.is_compiling():
         t = leaf.tensors
@@ -42,7 +52,7 @@ def added(leaf: Leaf, x: Tensor, value: Tensor) -> Tensor:
         return torch.addmm(value.flatten(0, -2), inner.flatten(0, -2), t["B"].t()).view(value.shape)
     a, b, scale, width, _, out = leaf.ready
     inner = torch.mm(x.reshape(-1, width), a)
-    if torch.is_grad_enabled() or not value.is_contiguous():
+    if not free(module, value):
         return torch.addmm(value.reshape(-1, out), inner, b, alpha=scale).view(value.shape)
     value.view(-1, out).addmm_(inner, b, alpha=scale)
     return value
@@ -68,10 +78,10 @@ def delta_by_group(leaf: Leaf, x: Tensor) -> Tensor:
     return torch.bmm(inner, b).view(*x.shape[:-1], b.shape[-1])
 
 
-def added_by_group(leaf: Leaf, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
+def added_by_group(leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor, groups: Groups) -> Tensor:
     """value + B(A x), each row by its group; written into `value` as in `added`."""
     a, b = leaf.tensors["A"], leaf.tensors["B"]
-    into = not torch.is_grad_enabled() and not torch.compiler.is_compiling() and value.is_contiguous()
+    into = free(module, value)
     if not alike(x, a, value):
         return value + groups.home(delta_by_group(leaf, groups.split(x))).to(value.dtype)
     if groups.places is not None:

@@ -144,20 +144,26 @@ def test_what_trains_is_in_no_bank() -> None:
 
 def test_programs_go_by_the_bytes_that_they_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = made("bert")
-    one = handle.engine.program(None, ["l2", "l5"]).copied
-    expected = sum(
-        t.numel() * t.element_size()
-        for step in banked(handle, None, ["l2", "l5"])
-        for b in step.banks
-        for t in b.tensors.values()
-    )
-    assert one == expected > 0
-    assert handle.engine.program("l2", None).copied == 0
-    monkeypatch.setattr(engine_module, "KEPT_BYTES", 2 * one)
-    for names in (["l5", "l2"], ["l2", None, "l5"], ["l5", None, "l2"], [None, "l2", "l5"]):
-        handle.engine.program(None, names)
-        assert sum(program.copied for program in handle.engine.programs.values()) <= 2 * one * 2
-    assert len(handle.engine.programs) < 5
+
+    def bytes_of(rows: list[Expr]) -> int:
+        tensors = [t for step in banked(handle, None, rows) for bank in step.banks for t in bank.tensors.values()]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    one = bytes_of(["l2", "l5"])
+    assert handle.engine._copied() == one > 0
+    handle.activate(rows=["l5", "l2"])
+    handle.activate("l2")
+    assert handle.engine._copied() == one, "the same set has one bank, whatever the order"
+    monkeypatch.setattr(engine_module, "KEPT_BYTES", 3 * one)
+    for rows in (
+        ["l2", None, "l5"],
+        ["narrow", "wide"],
+        ["bias", "other bias", None],
+        ["l2", "l5", None, "l2", "wide"],
+    ):
+        handle.activate(rows=rows)
+        assert handle.engine._copied() <= 3 * one + bytes_of(rows)
+    assert len(handle.engine.programs) < 6
 
 
 def test_ranks_too_far_apart_are_not_padded() -> None:
@@ -176,3 +182,91 @@ def test_a_copy_of_the_model_banks_its_own() -> None:
     for other in (copy.deepcopy(handle.model), pickle.loads(pickle.dumps(handle.model))):
         assert apart(output(other, inputs), expected) < 1e-12
         assert adapt(other).engine.shelf is not handle.engine.shelf
+
+
+class Positions(torch.nn.Module):
+    """A projection of position embeddings: one row, whatever the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = torch.nn.Parameter(torch.randn(1, 5, 8, dtype=torch.float64))
+        self.proj = torch.nn.Linear(8, 8, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.proj(self.places)
+
+
+class Remembering(torch.nn.Linear):
+    """A linear module that gives the same tensor again."""
+
+    kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = super().forward(x) if self.kept is None else self.kept
+        return self.kept
+
+
+class Chain(torch.nn.Module):
+    """Two modules, one after the other."""
+
+    def __init__(self, first: torch.nn.Module, second: torch.nn.Module):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))  # type: ignore[no-any-return]
+
+
+def two_loras(model: torch.nn.Module, target: str) -> Adapted:
+    handle = adapt(model)
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        handle.add("lora", name, {"r": 2, "target_modules": [target]}, head=None)
+        for parameter in handle.trainable(name):
+            parameter.data.normal_()
+    handle.trainable([])
+    return handle
+
+
+def test_one_row_of_positions_serves_several_adapters() -> None:
+    torch.manual_seed(0)
+    handle, x = two_loras(Positions(), "proj"), torch.randn(2, 5, 8, dtype=torch.float64)
+    parts = []
+    for i, name in enumerate("ab"):
+        with handle.using(name), torch.no_grad():
+            parts.append(handle.model(x[i : i + 1]))
+    for choice in ({"rows": ["a", "b"]}, {"expr": BatchSplit("a", "b", sizes=[1, 1])}):
+        with handle.using(**choice), torch.no_grad():  # type: ignore[arg-type]
+            assert apart(handle.model(x), torch.cat(parts)) < 1e-12
+
+
+def test_what_others_hold_is_not_written_into() -> None:
+    torch.manual_seed(0)
+    plain, x = torch.nn.Linear(8, 8), torch.randn(2, 3, 8)
+    model = Chain(plain, torch.nn.Linear(8, 8))
+    heard: list[Tensor] = []
+    plain.register_forward_hook(lambda module, args, out: heard.append(out))
+    handle = two_loras(model, "first")
+    with torch.no_grad():
+        bare = torch.nn.functional.linear(x, plain.weight, plain.bias)
+        with handle.using("a"):
+            model(x)
+    assert apart(heard[0], bare) == 0
+    handle = two_loras(Chain(Remembering(8, 8), torch.nn.Identity()), "first")
+    with torch.no_grad():
+        before = handle.model(x).clone()
+        with handle.using("a"):
+            once, again = handle.model(x).clone(), handle.model(x).clone()
+        assert apart(once, again) == 0 and apart(once, before) > 0.1
+        assert apart(handle.model(x), before) == 0
+
+
+def test_what_was_made_in_inference_mode_can_stand_beside_training() -> None:
+    handle = made("bert")
+    with torch.inference_mode():
+        handle.activate(Stack("l2", "l5"))
+        handle.model(**inputs_of("bert"))
+    handle.trainable("narrow")
+    handle.activate(Stack("l2", "narrow"))
+    handle.model(**inputs_of("bert")).logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in handle.engine.adapters["narrow"].parameters())

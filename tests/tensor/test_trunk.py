@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import BertForMultipleChoice
 
 from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Parallel, Stack
@@ -128,3 +129,44 @@ def test_bottlenecks_at_the_end_of_a_layer_repeat_there(family: str) -> None:
     assert apart(found, torch.cat(parts)) < 1e-10
     assert seen == [3, 3, 3, 9 if family == "vit" else 3]
     assert apart(parts[0], parts[2]) > 1e-3
+
+
+def test_choices_of_one_question_repeat_from_the_start() -> None:
+    config = tiny("bert").config
+    torch.manual_seed(0)
+    handle = adapt(BertForMultipleChoice(config).double().eval())
+    for name in "ab":
+        handle.add("lora", name, {"r": 2, "target_modules": UPPER["bert"]}, head=None)
+        for parameter in handle.trainable(name):
+            parameter.data.normal_(std=0.3)
+    handle.trainable([])
+    ids = torch.randint(0, config.vocab_size, (2, 3, 7))
+    parts = []
+    with torch.no_grad():
+        for name in "ab":
+            with handle.using(name):
+                parts.append(handle.model(ids).logits)
+        with handle.using(Parallel("a", "b")):
+            assert apart(handle.model(ids).logits, torch.cat(parts)) < 1e-6
+    assert apart(parts[0], parts[1]) > 1e-3
+
+
+def test_a_switch_that_is_set_later_counts() -> None:
+    handle, inputs = made("bert"), inputs_of("bert")
+    handle.activate(EXPR)
+    output(handle.model, inputs)
+    handle.model.config.output_hidden_states = True
+    with torch.no_grad():
+        assert {hidden.shape[0] for hidden in handle.model(**inputs).hidden_states} == {9}
+
+
+def test_fuse_takes_its_hooks_off_too() -> None:
+    handle, inputs = made("bert"), inputs_of("bert")
+    handle.activate(EXPR)
+    expected = output(handle.model, inputs)
+    handle.activate("a")
+    handle.fuse()
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in handle.model.modules())
+    handle.unfuse()
+    handle.activate(EXPR)
+    assert apart(output(handle.model, inputs), expected) == 0
