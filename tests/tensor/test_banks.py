@@ -263,10 +263,9 @@ def test_what_others_hold_is_not_written_into() -> None:
 
 def test_what_was_made_in_inference_mode_can_stand_beside_training() -> None:
     handle = made("bert")
-    with torch.inference_mode():
-        handle.activate(Stack("l2", "l5"))
-        handle.model(**inputs_of("bert"))
     handle.trainable("narrow")
-    handle.activate(Stack("l2", "narrow"))
+    with torch.inference_mode():
+        handle.activate(Stack("l2", "l5", "narrow"))
+        handle.model(**inputs_of("bert"))
     handle.model(**inputs_of("bert")).logits.sum().backward()
     assert all(parameter.grad is not None for parameter in handle.engine.adapters["narrow"].parameters())
