@@ -1,7 +1,7 @@
 """Attaching an installed adapter, loading the n-th one, and swapping among residents, beside peft. On a random BERT-base.
 
-hubcli takes adapters by their refs from a store: the record is read, every file is hashed and compared with it, the weights are
-hashed once more as the adapter's identity, and its config is checked. peft reads a folder and checks nothing.
+hubcli takes adapters by their refs from a store: the record is read, every file is hashed and compared with it, and its config
+is checked. peft reads a folder and checks nothing.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ def convert(
     check_free(folder, replace=force)
     workspace = Workspace(offline=offline, token=token, warn=warn)
     found, beside = _source(src, workspace, for_terminal() if progress else Silent(), dry_run=dry_run)
+    _check_apart(found.folder, folder)
     from hubcli import converting
     from hubcli.shapes import Shapes
 
@@ -87,6 +88,17 @@ def convert(
         "files": files,
         "notes": list(done.notes),
     }
+
+
+def _check_apart(source: Path, folder: Path) -> None:
+    """Refuse to replace what is read.
+
+    Raises:
+        UsageError: the source is the folder that would be written, or lies in it.
+    """
+    place = folder.resolve()
+    if place == source.resolve() or place in source.resolve().parents:
+        raise UsageError(f"{folder} holds what is converted, and would be replaced", hint="choose another folder")
 
 
 def _source(src: str | Path, workspace: Workspace, progress: Progress, *, dry_run: bool) -> tuple[Source, list[Path]]:

@@ -62,6 +62,8 @@ def export(
     exports.check(wish)
     if head is not None and (not wish.traced or not _is_expression(expr)):
         raise UsageError("head= is for an expression in pt2 or onnx", hint="head=None")
+    if not _is_expression(expr) and (allow_base_mismatch or offline is not None or token is not None):
+        raise UsageError("allow_base_mismatch=, offline= and token= are for an expression: a handle is loaded already")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         options: dict[str, Any] = {

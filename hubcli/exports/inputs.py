@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hubcli.adapted import Adapted
 
 BATCH, SEQUENCE, DECODER = "batch", "sequence", "decoder_sequence"
-FEATURES = ("input_features", "input_values")  # of audio: their axes mean another thing in every family
 TRACED_ROWS, TRACED_LENGTH, TRACED_DECODER = 3, 7, 5
 LONGEST = 4096  # positions, where a model states no limit
 # (rows, length) of the samples that a file is checked with, where nothing fixes them

@@ -79,6 +79,16 @@ def test_a_folder_is_never_taken_for_a_ref(index: IndexFolder, tmp_path: Path, m
     assert missing["id"] == "E_NOT_FOUND" and "./acme/nobody" in missing["hint"]
 
 
+def test_what_is_converted_is_not_replaced(tmp_path: Path) -> None:
+    source = tmp_path / "inner"
+    shutil.copytree(GOLDENS / "adapters" / "lora", source)
+    (source / "notes.txt").write_text("mine")
+    for out in (source, tmp_path):
+        answer = hubcli("convert", str(source), "--to", "peft", "--out", str(out), "--force", *BASE)
+        assert (answer.code, "holds what is converted" in answer.err) == (2, True)
+    assert (source / "notes.txt").read_text() == "mine"
+
+
 def test_help_has_examples() -> None:
     text = hubcli("convert", "--help").out
     assert "Examples:" in text and "--head drop" in text
