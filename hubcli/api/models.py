@@ -99,7 +99,7 @@ def load_adapter(
     if model is not None:
         _refuse_with_model(dtype=dtype, device=device, quantize=quantize, revision=revision)
     if model is None:
-        base = _common_base(found)
+        base = _common_base(found, allow_base_mismatch)
         if revision is not None:
             base = _at_revision(base, revision, workspace)
         options = {"dtype": dtype, "device": device, "quantize": quantize, "allow_base_mismatch": allow_base_mismatch}
@@ -138,7 +138,8 @@ def opened(
     refs, found = expanded(expression(expr), workspace, lambda ref: _found(workspace, ref))
     found |= {ref: _found(workspace, ref) for ref in fusions(refs) if ref not in found}
     options = {"dtype": None, "device": None, "quantize": None, "allow_base_mismatch": False, **options}
-    adapted = _on_base(_common_base(found), workspace, found, **options)
+    base = _common_base(found, options["allow_base_mismatch"])
+    adapted = _on_base(base, workspace, found, **options)
     adapted.locate = lambda ref: found[ref]
     names = sorted(found, key=lambda ref: found[ref].record.kind == FUSION)
     called = {ref: adapted.load(ref, allow_base_mismatch=options["allow_base_mismatch"]) for ref in names}
@@ -248,7 +249,8 @@ def _labels(item: Installed) -> tuple[str, ...]:
     return head.labels or tuple(f"LABEL_{i}" for i in range(classes(Path(item.path), head.modules)))
 
 
-def _common_base(found: dict[str, Installed]) -> BaseModel:
+def _common_base(found: dict[str, Installed], allow: bool) -> BaseModel:
+    """The base that they were made for; where these differ and a person insists, the first one's."""
     bases: dict[str, tuple[str, BaseModel]] = {}
     for ref, item in found.items():
         base = item.record.release.base
@@ -259,11 +261,11 @@ def _common_base(found: dict[str, Installed]) -> BaseModel:
         bases.setdefault(base.id, (ref, base))
     if not bases:
         raise UsageError("an expression without adapters needs your own model")
-    if len(bases) > 1:
+    if len(bases) > 1 and not allow:
         (one, first), (other, second) = list(bases.values())[:2]
         raise BaseMismatchError(
             f"the adapters were made for different bases: {one} for {first.id}, {other} for {second.id}",
-            hint="compose adapters of one base, or pass your own model",
+            hint="compose adapters of one base; allow_base_mismatch (--allow-base-mismatch) takes the first one's",
         )
     return next(iter(bases.values()))[1]
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hubcli import Average, Stack, load_adapter
 from hubcli.bases import weights_sha256
-from hubcli.errors import BaseMismatchError, HubcliError
+from hubcli.errors import BaseMismatchError, HubcliError, OfflineError
 from hubcli.method import HubcliWarning
 from hubcli.packaged_bases import KNOWN
 from hubcli.plugins import Plugins
@@ -137,6 +137,8 @@ def test_two_bases_in_one_composition(publish: Callable[..., str], bases: dict[s
     )
     run = hubcli("run", f"stack({one}, {two})", "good", "--json")
     assert run.code == 6 and run.document["error"]["message"] == refused.value.message
+    with pytest.raises(OfflineError, match="the base acme/tiny-bert is not on this machine"):  # the first one's
+        load_adapter(Stack(one, two), allow_base_mismatch=True)
 
 
 def test_a_composition_that_fails_leaves_what_was_there(
