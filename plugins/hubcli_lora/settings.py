@@ -5,6 +5,7 @@ Each key of peft's LoraConfig is either read here, known to change nothing in a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -149,7 +150,7 @@ def _shown(value: Any) -> str:
 
 def _number(config: Mapping[str, Any], key: str, default: Any, kind: Callable[[Any], Any]) -> Any:
     value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigKeyError(f"{key}: expected a number, found {_shown(value)}")
     return kind(value)
 

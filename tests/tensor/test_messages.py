@@ -27,6 +27,11 @@ ADDED: dict[str, tuple[str, Any, str]] = {
         {**LORA, "lora_dropout": 2.0},
         "lora_dropout: expected a number from 0, below 1, found 2",
     ),
+    "a scale that is no number": (
+        "lora",
+        {**LORA, "lora_alpha": float("nan")},
+        "lora_alpha: expected a number, found nan",
+    ),
     "a misspelt key of another": ("bottleneck", {"reduction_facter": 4}, "did you mean 'reduction_factor'"),
     "its dropout": ("bottleneck", {"dropout": 1.5}, "dropout: expected a number from 0, below 1, found 1.5"),
 }
