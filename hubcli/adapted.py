@@ -26,6 +26,7 @@ from hubcli.method import Method
 from hubcli.residents import CHILD, Residents, Room
 
 if TYPE_CHECKING:
+    from hubcli.plan import Program
     from hubcli.predict import Prediction
 
 Locate = Callable[[str], Installed]
@@ -325,7 +326,7 @@ class Adapted:
             UnsupportedError: a composition that can't generate (Split).
         """
         with self._maybe(expr, rows):
-            return self.engine.entrance.generate(self.model, self.engine.program, *args, **inputs)
+            return self.engine.entrance.generate(self.model, self._longer, *args, **inputs)
 
     def predict(
         self,
@@ -346,6 +347,11 @@ class Adapted:
         from hubcli.predict import pipeline
 
         return pipeline(self, task, options)
+
+    def _longer(self, expr: Expr, rows: Sequence[Expr] | None) -> Program:
+        """The program for several beams a row, which no fused model has."""
+        fuse.check_unfused(self.engine, "generate with several beams a row")
+        return self.engine.program(expr, rows)
 
     @contextlib.contextmanager
     def _maybe(self, expr: Expr | EllipsisType, rows: Sequence[Expr] | None) -> Iterator[None]:

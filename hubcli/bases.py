@@ -35,6 +35,11 @@ class Identity:
     weights_sha256: str | None = None
 
 
+def shared_id(ids: Iterable[str | None]) -> str | None:
+    """The first of these that means something elsewhere: no folder of this machine."""
+    return next((id for id in ids if id and not Path(id).is_absolute() and not Path(id).exists()), None)
+
+
 def check_architecture(
     expected: BaseModel | None, structure: Structure, name: str, *, allow: bool = False, warned: set[str] | None = None
 ) -> None:

@@ -36,21 +36,11 @@ PARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     own.FORMAT: ((own.MANIFEST, own.WEIGHTS, ""), (own.MANIFEST, fusions.WEIGHTS, "")),
 }
 # What belongs to an adapter whatever its format: card, licence, tokenizer, and the config whose labels are its head's.
-BESIDE = (
-    *(
-        "readme.md",
-        "license",
-        "license.md",
-        "license.txt",
-        "licence",
-        "notice",
-        "config.json",
-        "labels.json",
-        "chat_template.jinja",
-    ),
+BESIDE = {
+    *("readme.md", "license", "license.md", "license.txt", "licence", "notice", "config.json", "chat_template.jinja"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
-)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +101,8 @@ def _again(source: Path, folder: Path, format: str) -> None:
                 shutil.copyfile(source / safe, folder / safe)
             else:
                 write_tensors(folder / safe, weights_of(source, safe, pickled)[1])
+    if format == peft.FORMAT and (source / peft.LABELS).is_file():
+        shutil.copyfile(source / peft.LABELS, folder / peft.LABELS)
 
 
 def _adapter(found: Source, checkpoint: Checkpoint, to: str, folder: Path, shapes: Shapes, head: str) -> list[str]:
@@ -122,6 +114,8 @@ def _adapter(found: Source, checkpoint: Checkpoint, to: str, folder: Path, shape
     structure = shapes.of(checkpoint, found.name) if needed_by(method, to) else None
     if structure is not None:
         check_architecture(checkpoint.base, structure, found.name)
+    if structure is None and shapes.base is not None:
+        notes.append(f"base {shapes.base} is not looked at: nothing here is named or shaped by it")
     parts = _parts(found, checkpoint, method, structure, to)
     saving.write(parts, folder, to, structure)
     if parts.origin is not None and parts.origin.format == to and read(folder).config != checkpoint.config:
@@ -233,7 +227,7 @@ def _words(documents: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _beside(source: Path, folder: Path) -> Iterator[str]:
     """Copy what belongs to the adapter whatever its format; says what is left."""
-    known = {name for parts in PARTS.values() for part in parts for name in part}
+    known = {peft.LABELS, *(name for parts in PARTS.values() for part in parts for name in part)}
     left = []
     for file in sorted(source.iterdir()):
         if file.name in known or file.name.startswith("."):

@@ -227,13 +227,6 @@ class Engine:
             return plan_prefix_rows(route, found, live.module)
         return plan(program.expr, found, self.shelf) if route is None else plan_rows(route, found, self.shelf)
 
-    def forget_wide(self) -> None:
-        """Programs of `Parallel` are made anew, and with them the hooks that they need."""
-        for key in [key for key, program in self.programs.items() if program.trunk is not None]:
-            del self.programs[key]
-        if self.routing.active.trunk is not None:
-            self.compile(self.routing.active)
-
     def forget(self) -> None:
         """Tensors moved or began to train: leaves and plans are made anew, those in use at once."""
         for adapter in self.adapters.values():

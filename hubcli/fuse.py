@@ -54,7 +54,7 @@ def fuse(engine: Engine, expr: Expr, *, weights_only: bool = False) -> Fused:
         )
     made = FusePlan(engine, program, weights_only).made()
     _put(engine, made)
-    engine.trunk.detach()  # its hooks come back with the next Parallel
+    engine.trunk.detach()
     engine.fused, engine.routing.active = made, program
     forget_compiled()
     return made
@@ -71,7 +71,8 @@ def unfuse(engine: Engine) -> None:
         raise FusedError("unfuse: nothing is fused into the model", hint="fuse('a') fuses an adapter")
     _back(made)
     engine.fused, engine.routing.active = None, made.before
-    engine.forget_wide()
+    if any(program.trunk is not None for program in (engine.routing.active, *engine.programs.values())):
+        engine.trunk.attach(engine.structure)
     if made.moved:
         engine.forget()
     forget_compiled()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli import bases, formats, fusion_files, fusion_rules, saving, strict_json
+from hubcli import bases, formats, fusion_files, fusion_rules, saving
 from hubcli.adapter import Adapter
 from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError
 from hubcli.fitting import fitted, replicas, share
-from hubcli.formats import FORMATS, Checkpoint
+from hubcli.formats import Checkpoint
+from hubcli.formats.peft import labels_in
 from hubcli.fusion import Fusion
 from hubcli.manifest import Installed, Release
 from hubcli.pretrained import LABELLED
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_CONFIG = 1 << 20  # bytes
 # For a format without a place for labels. A config.json would make transformers look for a whole model in the folder.
-LABELS = "labels.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,24 +165,11 @@ def _labels(found: Source, kept: tuple[str, ...], handle: Adapted, made: Adapter
     unnamed = tuple(f"LABEL_{i}" for i in range(width))
     stated = found.release.head.labels if found.release is not None and found.release.head is not None else ()
     own = handle.own_labels or handle.structure.labels()
-    for labels in (stated, kept, _labels_beside(found.folder), own):
+    for labels in (stated, kept, labels_in(found.folder / "config.json"), own):
         if len(labels) == width and labels != unnamed:
             return labels
     made.notes.append(f"no labels are known for its {width} classes: they are called LABEL_0 … LABEL_{width - 1}")
     return unnamed
-
-
-def _labels_beside(folder: Path) -> tuple[str, ...]:
-    """The labels that the folder's labels.json, or the repository's own config.json, gives the classes 0, 1, …, if it does."""
-    file = next((file for name in (LABELS, "config.json") if (file := folder / name).is_file()), None)
-    if file is None:
-        return ()
-    config = strict_json.read(file, limit=MAX_CONFIG)
-    named = config.get("id2label") if isinstance(config, dict) else None
-    if not isinstance(named, dict):
-        return ()
-    labels = tuple(label for i in range(len(named)) if isinstance(label := named.get(str(i)), str))
-    return labels if len(labels) == len(named) else ()
 
 
 def fresh(
@@ -269,6 +255,3 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
         filed_as=made.filed_as,
     )
     saving.write(parts, folder, format, handle.structure)
-    if format == FORMATS[0] and parts.heads and any(label != f"LABEL_{i}" for i, label in enumerate(parts.labels)):
-        said = json.dumps({"id2label": dict(enumerate(parts.labels))}, indent=2, ensure_ascii=False)
-        (folder / LABELS).write_text(said + "\n", encoding="utf-8")  # for which peft's files have no place

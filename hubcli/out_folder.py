@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hubcli.errors import DiskError, UsageError
@@ -43,16 +43,22 @@ def appearing(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         made = _sibling(folder)
         made.mkdir()
     except OSError as error:
+        _tidy(new)
         raise DiskError(f"can't write {folder}", cause=error.strerror) from error
     try:
         yield made
         _put(made, folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
-        for parent in new:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        _tidy(new)
         raise
+
+
+def _tidy(parents: Iterable[Path]) -> None:
+    """Take away the folders that were made on the way, innermost first, where nothing else is in them."""
+    for parent in parents:
+        with contextlib.suppress(OSError):
+            parent.rmdir()
 
 
 def _put(made: Path, folder: Path) -> None:

@@ -76,7 +76,8 @@ def write(parts: Parts, folder: Path, format: str, structure: Structure | None) 
             f"'{parts.name}' brings a head of its own ({parts.added[0].get('head_type')}), which peft's files can't hold",
             hint=f"format='{own.FORMAT}' or '{adapterhub.FORMAT}' holds it",
         )
-    peft.write(folder, *_for_peft(parts, structure, kind, sites), parts.heads, table, parts.origin, parts.others)
+    peft.write(folder, *_for_peft(parts, structure, kind, sites), parts.heads, table, parts.origin, parts.others,
+               parts.labels)  # fmt: skip
 
 
 def table_of(method: Method[Any], format: str) -> tuple[Mapping[str, str], Any]:

@@ -123,7 +123,10 @@ class Place:
             return None
         value = args[0] if args else next(iter(kwargs.values()))
         if value.shape[0] not in (rows, rows * program.copies):
-            raise UnsupportedError(f"Parallel: a layer got {value.shape[0]} rows of a batch of {rows}")
+            raise UnsupportedError(
+                f"Parallel: expected a batch of {rows} rows, or {rows * program.copies}, "
+                f"found {value.shape[0]} in layer {self.number // 2}"
+            )
         return repeated(args, rows, program.copies), repeated(kwargs, rows, program.copies)
 
 

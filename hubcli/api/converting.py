@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubcli.api.reports import file_row
+from hubcli.api.warned import told
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.compositions import COMPOSITION
 from hubcli.errors import NotFoundError, RefError, UsageError
@@ -74,11 +74,11 @@ def convert(
     from hubcli.shapes import Shapes
 
     shapes = Shapes(base, workspace.offline or False, token)
-    with _told(workspace.warn), _place(folder, force=force, dry_run=dry_run) as made:
+    with told(workspace.warn), _place(folder, force=force, dry_run=dry_run) as made:
         done = converting.convert(
             found, to, made, shapes, head=head, children=[*(Path(child) for child in children), *beside]
         )
-        files = [_row(file) for file in sorted(made.iterdir())]
+        files = [file_row(file) for file in sorted(made.iterdir())]
     return {
         "source": str(src),
         "from": done.came_from,
@@ -147,22 +147,3 @@ def _place(folder: Path, *, force: bool, dry_run: bool) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _told(warn: Warn) -> Iterator[None]:
-    """Warnings of the tensor side, one line each."""
-    from hubcli.method import HubcliWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", HubcliWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, HubcliWarning):
-            warn(str(warning.message))
-
-
-def _row(file: Path) -> Json:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"path": file.name, "size": file.stat().st_size, "sha256": found}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.api.models import load_adapter, opened, python_warning
+from hubcli.api.warned import told
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Block, Expr
 from hubcli.compositions import renamed
@@ -64,17 +64,9 @@ def export(
         raise UsageError("head= is for an expression in pt2 or onnx", hint="head=None")
     if not _is_expression(expr) and (allow_base_mismatch or offline is not None or token is not None):
         raise UsageError("allow_base_mismatch=, offline= and token= are for an expression: a handle is loaded already")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        options: dict[str, Any] = {
-            "head": head,
-            "offline": offline,
-            "token": token,
-            "allow_base_mismatch": allow_base_mismatch,
-        }
-        handle = _handle(expr, wish, **options) if _is_expression(expr) else expr
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
-        (warn or python_warning)(message)
+    options: dict[str, Any] = {"head": head, "allow_base_mismatch": allow_base_mismatch}
+    with told(warn or python_warning):
+        handle = _handle(expr, wish, **options, offline=offline, token=token) if _is_expression(expr) else expr
     return exports.export(handle, wish)  # type: ignore[arg-type]
 
 

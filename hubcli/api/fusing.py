@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.api.models import load_adapter, python_warning
+from hubcli.api.reports import file_row
+from hubcli.api.warned import noted, told
 from hubcli.api.workspace import Warn
 from hubcli.composition import Expr, text
 from hubcli.errors import UsageError
@@ -85,7 +85,7 @@ def fuse(
     else:
         with appearing(folder, replace=force) as place, contextlib.closing(Steps("fusing")) as tick:
             made = write(adapted, place, max_shard_size=max_shard_size, requantize=requantize, tick=tick)
-            files = _files(place)
+            files = [file_row(file) for file in sorted(place.iterdir())]
     return {
         "path": str(folder),
         "written": not dry_run,
@@ -104,21 +104,8 @@ def fuse(
 
 def _loaded(expr: str | Expr, warn: Warn, note: Callable[[str], None] | None, **options: Any) -> Adapted:
     """The handle, with what Python was warned of, and what adapters note of themselves, said to who wants to hear it."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with told(warn):
         adapted = load_adapter(expr, **options)
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
-        warn(message)
-    for info in adapted.adapters.values() if note is not None else ():
-        for said in info.notes:
-            note(f"{info.name}: {said}")  # type: ignore[misc]
+    if note is not None:
+        noted(adapted, note)
     return adapted
-
-
-def _files(folder: Path) -> list[Json]:
-    found = []
-    for file in sorted(folder.iterdir()):
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        found.append({"path": file.name, "size": file.stat().st_size, "sha256": digest})
-    return found

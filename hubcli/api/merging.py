@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.api.models import expression, opened, python_warning
+from hubcli.api.warned import told
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
 from hubcli.compositions import renamed
@@ -72,7 +72,7 @@ def merge(
     check_free(folder, replace=force)
     _check_format(format)
     terms_of(expression(expr))
-    with _told(warn or python_warning), contextlib.closing(Steps("merging")) as tick:
+    with told(warn or python_warning), contextlib.closing(Steps("merging")) as tick:
         from hubcli import merging
 
         workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
@@ -120,16 +120,6 @@ def _check_format(format: str | None) -> None:
         check_format(format)
 
 
-@contextlib.contextmanager
-def _told(warn: Warn) -> Iterator[None]:
-    """Python's warnings, each once, to who wants to hear them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
-        warn(message)
-
-
 def _free_name(folder: Path, adapted: Adapted) -> str:
     name = folder.absolute().name or "merged"
     while name in adapted.adapters:
@@ -158,14 +148,9 @@ def _sources(report: Json, called: Mapping[str, str], found: Mapping[str, Instal
 
 
 def _write(adapted: Adapted, name: str, place: Path, format: str | None, report: Json, sources: list[Installed]) -> str:
-    """Write the adapter, its labels where its format has no place for them, and a card; the format that it was."""
+    """Write the adapter and a card; the format that it was."""
     used = _save(adapted, name, place, format)
-    labels = report["head"]["labels"]
-    if used == FORMATS[0] and labels and labels != [f"LABEL_{i}" for i in range(len(labels))]:
-        from hubcli.loading import LABELS
-
-        _text(place / LABELS, json.dumps({"id2label": dict(enumerate(labels))}, indent=2, ensure_ascii=False))
-    _text(place / "README.md", _card(report, used, sources))
+    (place / "README.md").write_text(_card(report, used, sources).rstrip("\n") + "\n", encoding="utf-8")
     return used
 
 
@@ -183,17 +168,15 @@ def _save(adapted: Adapted, name: str, place: Path, format: str | None) -> str:
     raise AssertionError
 
 
-def _text(file: Path, text: str) -> None:
-    file.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-
-
 def _card(report: Json, format: str, sources: Iterable[Installed]) -> str:
     """A model card: the base, what is common to the parts (languages, a licence), and how it was made."""
+    from hubcli.bases import shared_id
+
     releases = [item.record.release for item in sources]
     licences = {release.license for release in releases}
     languages = list(dict.fromkeys(language for release in releases for language in release.language))
     fields: Json = {
-        "base_model": None if Path(report["base"] or ".").exists() else report["base"],
+        "base_model": shared_id([report["base"]]),
         "library_name": format if format == FORMATS[0] else "hubcli",
         "language": languages or None,
         "license": next(iter(licences)) if len(licences) == 1 and "unknown" not in licences else None,

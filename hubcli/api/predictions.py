@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from hubcli.api.models import load_adapter, python_warning
+from hubcli.api.warned import noted, told
 from hubcli.api.workspace import Warn
 from hubcli.composition import Expr
 from hubcli.errors import UsageError
@@ -36,8 +36,7 @@ def run(
     """
     if not texts:
         raise UsageError("no text to run on")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with told(warn or python_warning):
         adapted = load_adapter(
             expr,
             device=device,
@@ -47,12 +46,8 @@ def run(
             allow_base_mismatch=allow_base_mismatch,
         )
         rows = adapted.predict(list(texts), batch_size=batch_size)
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
-        (warn or python_warning)(message)
-    for info in adapted.adapters.values():
-        for text in info.notes:
-            if note:
-                note(f"{info.name}: {text}")
+    if note is not None:
+        noted(adapted, note)
     return {"predictions": [_row(texts[i % len(texts)], row) for i, row in enumerate(rows)]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hubcli.compositions import shown_method
@@ -31,6 +32,14 @@ def _file(spec: FileSpec) -> Json:
     """A file's row; of a converted one also what was fetched. A dry run doesn't know every hash."""
     row = {"path": spec.path, "size": spec.size, "sha256": spec.sha256}
     return row if spec.converted_from is None else {**row, "converted_from": spec.converted_from.to_json()}
+
+
+def file_row(file: Path) -> Json:
+    """One row of the files that a command wrote."""
+    from hubcli.store.files import digest
+
+    size, sha256 = digest(file)
+    return {"path": file.name, "size": size, "sha256": sha256}
 
 
 def listed(item: Installed) -> Json:

@@ -96,7 +96,7 @@ def check_target(out: Path, force: bool) -> None:
         raise UsageError(f"{out} is a folder: expected the name of a file")
     if not out.parent.is_dir():
         raise NotFoundError(f"no folder {out.parent}", hint="make it first")
-    if out.exists() and not force:
+    if (out.exists() or out.is_symlink()) and not force:
         raise UsageError(f"{out} is there already", hint="force=True (--force) replaces it")
 
 
@@ -176,11 +176,12 @@ def _settle(file: Path, wish: Wish) -> None:
 
 def base_id(handle: Adapted) -> str | None:
     """The base's name on the hub; None where it is not known, or only a folder of this machine."""
+    from hubcli.bases import shared_id
+
     adapters = handle.engine.adapters
     program = handle.engine.routing.program(False)
     known = [handle.base, *(adapters[name].base for name in program.names)]
-    ids = [base.id for base in known if base is not None and base.id]
-    return next((id for id in ids if not Path(id).is_absolute() and not Path(id).exists()), None)
+    return shared_id(base.id for base in known if base is not None)
 
 
 def agree(difference: float, allowed: float, what: str) -> None:

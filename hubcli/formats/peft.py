@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from hubcli import strict_json
 from hubcli.errors import IntegrityError, MethodNotFoundError, UnsupportedError, WeightsError
 from hubcli.formats import Checkpoint, Origin
 from hubcli.formats.pickled import weights_of
@@ -25,6 +26,7 @@ from hubcli.strict_json import loads, read_bytes
 FORMAT = "peft"
 PREFIX, WHOLE_PREFIX = "base_model.model.", "base_model."
 CONFIG, WEIGHTS, BIN = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+LABELS = "labels.json"  # beside peft's own files, which have no place for them; config.json would mean a model to transformers
 MAX_CONFIG = 1 << 20  # bytes
 
 
@@ -58,7 +60,19 @@ def read(folder: Path) -> Checkpoint:
     notes += ["auto_mapping is ignored: nothing is imported by name"] if config.get("auto_mapping") else []
     base, origin = _base(config), Origin(FORMAT, {CONFIG: dict(config)})
     config, sites = method.translated(FORMAT, config, sites)
-    return Checkpoint(FORMAT, info.name, config, sites, heads, others, Digest(raw, content), base, notes, origin=origin)
+    return Checkpoint(
+        FORMAT,
+        info.name,
+        config,
+        sites,
+        heads,
+        others,
+        Digest(raw, content),
+        base,
+        notes,
+        labels_in(folder / LABELS),
+        origin=origin,
+    )
 
 
 def _base(config: Mapping[str, Any]) -> BaseModel | None:
@@ -115,6 +129,7 @@ def write(
     table: Mapping[str, str],
     origin: Origin | None = None,
     others: Mapping[str, Tensor] | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Write a folder that plain peft loads; what peft itself once said of the adapter (`origin`) is said again.
 
@@ -135,6 +150,19 @@ def write(
     write_tensors(folder / WEIGHTS, tensors | dict(others or {}))
     text = json.dumps(document, indent=2, sort_keys=True, default=_listed)
     (folder / CONFIG).write_text(text, encoding="utf-8")
+    if heads and any(label != f"LABEL_{i}" for i, label in enumerate(labels)):
+        named = json.dumps({"id2label": dict(enumerate(labels))}, indent=2, ensure_ascii=False)
+        (folder / LABELS).write_text(named + "\n", encoding="utf-8")
+
+
+def labels_in(file: Path) -> tuple[str, ...]:
+    """The labels that a file's id2label gives the classes 0, 1, …; empty where there is none that does."""
+    document = strict_json.read(file, limit=MAX_CONFIG) if file.is_file() else None
+    named = document.get("id2label") if isinstance(document, dict) else None
+    if not isinstance(named, dict):
+        return ()
+    labels = tuple(label for i in range(len(named)) if isinstance(label := named.get(str(i)), str))
+    return labels if len(labels) == len(named) else ()
 
 
 def _document(config: Mapping[str, Any]) -> dict[str, Any]:

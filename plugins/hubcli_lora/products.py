@@ -29,7 +29,7 @@ def prepare(leaf: Leaf) -> Leaf:
     """Note A and B as they are multiplied by, if the leaf is plain and at a linear module."""
     if leaf.form == "linear" and len(leaf.tensors) == 3:
         a, b = leaf.tensors["A"].t(), leaf.tensors["B"].t()
-        leaf.ready = (a, b, leaf.constants["scale"], *a.shape, b.shape[1])
+        leaf.ready = (a, b, leaf.constants["scale"], a.shape[0], b.shape[1])
     return leaf
 
 
@@ -50,7 +50,7 @@ def added(leaf: Leaf, module: nn.Module, x: Tensor, value: Tensor) -> Tensor:
         t = leaf.tensors
         inner = F.linear(x, t["A"]) * t["scale"]
         return torch.addmm(value.flatten(0, -2), inner.flatten(0, -2), t["B"].t()).view(value.shape)
-    a, b, scale, width, _, out = leaf.ready
+    a, b, scale, width, out = leaf.ready
     inner = torch.mm(x.reshape(-1, width), a)
     if not free(module, value):
         return torch.addmm(value.reshape(-1, out), inner, b, alpha=scale).view(value.shape)
