@@ -48,6 +48,8 @@ EXIT_CODES: dict[str, int] = {
     "E_REF": EXIT_USAGE,
     "E_EXPRESSION": EXIT_USAGE,
     "E_CONFIG": EXIT_USAGE,
+    "E_RECIPE": EXIT_USAGE,
+    "E_DATA": EXIT_USAGE,
     # what was looked for
     "E_NOT_FOUND": EXIT_NOT_FOUND,
     "E_METHOD": EXIT_NOT_FOUND,

@@ -1,0 +1,320 @@
+"""Training recipes: TOML in, frozen value objects out. Everything that decides what a training gives stands in one.
+
+    v = 1
+    task = "SEQ_CLS"
+    base = { id = "sentence-transformers/all-MiniLM-L6-v2" }
+    method = { name = "lora", config = { r = 8 } }
+    data = { train = "train.csv" }
+
+`schemas/recipe.schema.json` says which keys there are; what a schema can't say is checked here. Paths are relative to the
+recipe's folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, fields
+from pathlib import Path
+from typing import Any
+
+from hubcli import toml_file
+from hubcli.errors import NotFoundError, UsageError
+from hubcli.frozen import frozen
+from hubcli.schema import check, load_schema
+
+Json = dict[str, Any]
+V = 1
+SCHEMA = "recipe"
+FULL, FUSION = "full", "fusion"  # what a recipe trains that is no PEFT method
+PARTS = ("train", "validation", "test")
+# task -> the columns that its rows need, each group an alternative; the first is the default
+COLUMNS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "SEQ_CLS": (("text", "label"),),
+    "TOKEN_CLS": (("tokens", "tags"),),
+    "CAUSAL_LM": (("text",), ("messages",), ("prompt", "answer")),
+    "SEQ_2_SEQ_LM": (("text", "target"),),
+    "IMG_CLS": (("image", "label"),),
+}
+LABELLED = ("SEQ_CLS", "TOKEN_CLS", "IMG_CLS")
+
+
+@frozen
+class Base:
+    """The frozen model: a hub id or a folder. `dtype` is what its weights are loaded in, `device` where it goes."""
+
+    id: str
+    revision: str | None = None
+    weights_sha256: str | None = None
+    dtype: str = "float32"
+    device: str | None = None
+
+
+@frozen
+class MethodSpec:
+    """What trains: a PEFT method with its config, `full` (every weight of the base) or `fusion` (over `adapters`)."""
+
+    name: str
+    config: Json = field(default_factory=dict)
+    head: str | tuple[str, ...] = "auto"
+    quantize: str | None = None
+    adapters: Json = field(default_factory=dict)
+    format: str | None = None
+
+
+@frozen
+class Data:
+    """Where rows come from. `columns` maps what a task reads to the names of the file's columns."""
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    dataset: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    splits: Json = field(default_factory=dict)
+    format: str | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    columns: Json = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    map: Json = field(default_factory=dict)
+    limit: Json = field(default_factory=dict)
+    name: str | None = None
+
+
+@frozen
+class Split:
+    """Which share of `train` becomes validation and test where the data names no files for them."""
+
+    validation: float = 0.1
+    test: float = 0.1
+    by: str = "hash"
+
+
+@frozen
+class Train:
+    """How the numbers are found; names and defaults as in `schemas/recipe.schema.json`."""
+
+    epochs: float = 3
+    max_steps: int | None = None
+    batch_size: int = 32
+    eval_batch_size: int = 64
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    precision: str = "fp32"
+    max_length: int = 128
+    max_answer: int = 64
+    optimiser: str = "adamw_torch"
+    learning_rate: float = 1e-3
+    head_learning_rate: float | None = None
+    schedule: str = "linear"
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    l2: float = 0.0
+    max_grad_norm: float = 1.0
+    group_by_length: bool = True
+    evaluate: int | None = None
+    keep: str = "best"
+    metric: str | None = None
+    early_stopping: Json | None = None
+    log: int = 10
+    threads: int | None = None
+
+
+@frozen
+class Recipe:
+    """A whole recipe. `folder` is what its paths are relative to; it is no part of the recipe's `document`."""
+
+    task: str
+    base: Base
+    method: MethodSpec
+    data: Data
+    v: int = V
+    name: str | None = None
+    seed: int = 0
+    split: Split = field(default_factory=Split)
+    train: Train = field(default_factory=Train)
+    release: Json = field(default_factory=dict)
+    compare: Json = field(default_factory=dict)
+    folder: Path = field(default_factory=Path)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What the task reads -> the column it is in: those named, and the task's own names for the rest."""
+        given = {key: str(value) for key, value in self.data.columns.items()}
+        choices = COLUMNS[self.task]
+        wanted = next((group for group in choices if set(group) & set(given)), choices[0])
+        return {**{name: name for name in wanted}, **given}
+
+    def document(self) -> Json:
+        """The recipe as JSON with every default filled in: what was really used."""
+        return {key: _plain(value) for key, value in _items(self) if key != "folder"}
+
+    def digest(self) -> str:
+        """The sha256 of the document, as JSON with sorted keys."""
+        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()
+
+
+def read(file: Path | str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe, with `changes` (dotted key -> value) made to it first.
+
+    Raises:
+        NotFoundError: no such file. UsageError: not TOML, or a key or value that can't be; all are named.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise NotFoundError(f"no recipe {path}", hint="hubcli train --init writes one")
+    document = toml_file.read(path, UsageError, "E_RECIPE")
+    return made(document, path.absolute().parent, changes, where=str(path))
+
+
+def made(
+    document: Mapping[str, Any], folder: Path, changes: Mapping[str, Any] | None = None, *, where: str = "recipe"
+) -> Recipe:
+    """A recipe from its document.
+
+    Raises:
+        UsageError: a key or value that can't be; all are named.
+    """
+    full = copy.deepcopy(dict(document))
+    for key, value in (changes or {}).items():
+        _set(full, key, value)
+    faults = check(full, SCHEMA)
+    if faults:
+        raise UsageError(
+            f"{where}: " + "; ".join(map(str, faults)), id="E_RECIPE", hint=_meant(fault.field for fault in faults)
+        )
+    recipe = Recipe(
+        base=_object(Base, full.pop("base")),
+        method=_object(MethodSpec, full.pop("method")),
+        data=_object(Data, _listed(full.pop("data"))),
+        split=_object(Split, full.pop("split", {})),
+        train=_object(Train, full.pop("train", {})),
+        folder=folder,
+        **full,
+    )
+    for problem in _problems(recipe, document, changes or {}):
+        raise UsageError(f"{where}: {problem}", id="E_RECIPE")
+    return recipe
+
+
+def value_of(text: str) -> Any:
+    """A value as TOML has it; anything else is text (`--set base.id=some/model` needs no quotes)."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def keys() -> list[str]:
+    """Every key that a recipe can have, dotted."""
+    return sorted(_keys(load_schema(SCHEMA)))
+
+
+def _keys(schema: Json) -> Iterable[str]:
+    for name, inner in schema.get("properties", {}).items():
+        yield name
+        yield from (f"{name}.{key}" for key in _keys(inner))
+
+
+def _meant(wrong: Iterable[str]) -> str | None:
+    known = keys()
+    for name in wrong:
+        close = difflib.get_close_matches(name, [key for key in known if key != name], 1, 0.75)
+        if close and name not in known:
+            return f"did you mean '{close[0]}'?"
+    return None
+
+
+def _set(document: Json, key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    at = document
+    for name in path:
+        at = at.setdefault(name, {})
+        if not isinstance(at, dict):
+            raise UsageError(f"{key}: '{name}' is no table of the recipe", id="E_RECIPE")
+    if value is None:
+        at.pop(last, None)
+    else:
+        at[last] = value
+
+
+def _object(cls: Any, given: Mapping[str, Any]) -> Any:
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+
+
+def _listed(data: Mapping[str, Any]) -> Json:
+    """One file is a list of one."""
+    return {key: [value] if key in PARTS and isinstance(value, str) else value for key, value in data.items()}
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return [(told.name, getattr(value, told.name)) for told in fields(value)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Base | MethodSpec | Data | Split | Train):
+        return {key: _plain(inner) for key, inner in _items(value)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _problems(recipe: Recipe, document: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterable[str]:
+    """What the schema can't say."""
+    data, train, method = recipe.data, recipe.train, recipe.method
+    if bool(data.train) == bool(data.dataset):
+        yield "data: expected either train (files) or dataset (a name), found " + ("both" if data.train else "neither")
+    for key in ("subset", "revision", "splits"):
+        if getattr(data, key) and not data.dataset:
+            yield f"data.{key} is for data.dataset"
+    for key in ("validation", "test"):
+        if getattr(data, key) and data.dataset:
+            yield f"data.{key} names files, data.dataset has data.splits"
+    yield from _columns(recipe)
+    if set(data.map.values()) - set(data.labels):
+        yield f"data.map: {', '.join(sorted(set(data.map.values()) - set(data.labels)))}: not among data.labels"
+    if len(set(data.labels)) != len(data.labels):
+        yield "data.labels names a label twice"
+    if data.labels and recipe.task not in LABELLED:
+        yield f"data.labels is for {', '.join(LABELLED)}, found {recipe.task}"
+    if recipe.split.validation + recipe.split.test > 0.9:
+        yield "split: validation and test leave less than a tenth to train on"
+    if train.batch_size % train.gradient_accumulation:
+        yield f"train.batch_size: expected a multiple of gradient_accumulation ({train.gradient_accumulation})"
+    if train.early_stopping and train.keep != "best":
+        yield 'train.early_stopping needs train.keep = "best"'
+    if "epochs" in {**document.get("train", {}), **_below("train", changes)} and train.max_steps:
+        yield "train: expected epochs or max_steps, found both"
+    yield from _method_problems(method)
+
+
+def _below(table: str, changes: Mapping[str, Any]) -> Json:
+    return {key.removeprefix(table + "."): value for key, value in changes.items() if key.startswith(table + ".")}
+
+
+def _columns(recipe: Recipe) -> Iterable[str]:
+    named, groups = set(recipe.data.columns), COLUMNS[recipe.task]
+    possible = {name for group in groups for name in group} | ({"text_pair"} if recipe.task == "SEQ_CLS" else set())
+    if named - possible:
+        wrong = ", ".join(sorted(named - possible))
+        yield f"data.columns: {recipe.task} reads {', '.join(sorted(possible))}, not {wrong}"
+    elif sum(bool(named & set(group)) for group in groups) > 1:
+        ways = " or ".join("+".join(group) for group in groups)
+        yield f"data.columns: {recipe.task} reads {ways}, found {', '.join(sorted(named))}"
+
+
+def _method_problems(method: MethodSpec) -> Iterable[str]:
+    if method.name == FUSION:
+        of: Sequence[str] = method.config.get("of", ())
+        if sorted(of) != sorted(method.adapters):
+            yield f"method.adapters: expected the names of method.config.of ({', '.join(of) or 'none'}), found " + (
+                ", ".join(method.adapters) or "none"
+            )
+    elif method.adapters:
+        yield f"method.adapters is for a fusion, found method {method.name}"
+    if method.name == FULL and (method.config or method.quantize or method.head != "auto" or method.format):
+        yield "method full trains every weight: it takes no config, head, quantize or format"

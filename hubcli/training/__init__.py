@@ -1,0 +1,1 @@
+"""Training, evaluating and comparing: recipes in, adapters with measured figures out."""
