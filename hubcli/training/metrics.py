@@ -1,0 +1,282 @@
+"""Figures of a task with 95 % confidence intervals: what was measured, on how many rows, and how sure that is.
+
+scikit-learn counts classes, seqeval spans, scipy gives intervals; they come with the extra `train` and are imported where they
+serve. A proportion of rows has Wilson's interval. What is no proportion has a percentile bootstrap over rows: drawn by a seed, a
+row's reference and answer together. Where every draw gives the same value a bootstrap knows nothing: the interval is None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hubcli.errors import HubcliError, MissingExtraError, UsageError
+
+Interval = tuple[float, float]
+Array = Any  # a numpy array; numpy is imported where it serves
+LEVEL = 0.95
+RESAMPLES = 2000
+AT_ONCE = 4_000_000  # numbers that one batch of resamples holds
+MOST = 700.0  # nats a token whose perplexity still is a number
+# task -> the figure that speaks for it
+FIRST = {
+    "SEQ_CLS": "accuracy",
+    "TOKEN_CLS": "f1",
+    "CAUSAL_LM": "perplexity",
+    "SEQ_2_SEQ_LM": "exact_match",
+    "IMG_CLS": "accuracy",
+}
+LOWER_IS_BETTER = frozenset({"perplexity", "loss"})
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric: its value, the rows that it was counted on, and its 95 % interval where there is one."""
+
+    name: str
+    value: float
+    n: int
+    interval: Interval | None = None
+
+
+def classified(
+    references: Sequence[int], predicted: Sequence[int], labels: Sequence[str], seed: int = 0
+) -> list[Figure]:
+    """Accuracy, F1 and Matthews' correlation of class numbers (places in `labels`).
+
+    Of two labels, `f1` is that of the second (yes, of "no" and "yes"); of more, `f1_macro` is the plain mean over those that
+    occur among references or answers. What is undefined, such as the F1 of a label that nowhere occurs, counts 0.
+
+    Raises:
+        UsageError: no rows, or not one answer a reference. MissingExtraError: scikit-learn or scipy is not installed.
+    """
+    _same(references, predicted)
+    np, sk, n = _library("numpy"), _library("sklearn.metrics"), len(references)
+    k = max(len(labels), *(1 + max(side) for side in (references, predicted)))
+    cells = np.asarray(references) * k + np.asarray(predicted)
+    two = len(labels) == 2 and k == 2
+    with _quiet():
+        correct = int(sk.accuracy_score(references, predicted, normalize=False))
+        if two:
+            f1 = sk.f1_score(references, predicted, labels=[0, 1], pos_label=1, zero_division=0.0)
+        else:
+            f1 = sk.f1_score(references, predicted, average="macro", zero_division=0.0)
+        mcc = sk.matthews_corrcoef(references, predicted)
+
+    def over(statistic: Callable[[Array], Array]) -> Interval | None:
+        return _bootstrap(lambda rows: statistic(_tables(cells[rows], k)), n, seed, wide=k * k)
+
+    return [
+        _share("accuracy", correct, n),
+        Figure("f1" if two else "f1_macro", float(f1), n, over(_second_f1 if two else _macro_f1)),
+        Figure("mcc", float(mcc), n, over(_mcc)),
+    ]
+
+
+def tagged(references: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], seed: int = 0) -> list[Figure]:
+    """F1, precision and recall of the spans that tags (BIO and its kin) spell, and accuracy a token. n counts sentences.
+
+    A span is right when its type, first and last token are. Spans are read as conlleval reads them: an I- with no B- before it
+    begins one.
+
+    Raises:
+        UsageError: no rows, or not one answer a token. MissingExtraError: seqeval or scipy is not installed.
+    """
+    _same(references, predicted)
+    for one, other in zip(references, predicted, strict=True):
+        _same(one, other, of="tags", few=True)
+    np, seqeval = _library("numpy"), _library("seqeval.metrics")
+    told, said = [list(row) for row in references], [list(row) for row in predicted]
+    with _quiet():
+        counts = np.asarray([_counts(one, other) for one, other in zip(told, said, strict=True)])
+        point = {
+            "f1": seqeval.f1_score(told, said, zero_division=0),
+            "precision": seqeval.precision_score(told, said, zero_division=0),
+            "recall": seqeval.recall_score(told, said, zero_division=0),
+            "accuracy": _ratio(counts[:, 3].sum(), counts[:, 4].sum()),
+        }
+
+    def over(name: str) -> Interval | None:
+        return _bootstrap(lambda rows: _SPANS[name](counts[rows].sum(-2)), len(told), seed, wide=5 * len(told))
+
+    return [Figure(name, float(value), len(told), over(name)) for name, value in point.items()]
+
+
+def modelled(losses: Sequence[float], tokens: Sequence[int], seed: int = 0) -> list[Figure]:
+    """Perplexity and loss (nats a token) from what each row lost in all (nats) and how many of its tokens counted.
+
+    A row without a counted token says nothing and is left out.
+
+    Raises:
+        UsageError: no rows, not one number of tokens a loss, or no token that counts.
+        HubcliError: a loss that is no number. MissingExtraError: scipy is not installed.
+    """
+    _same(losses, tokens)
+    np = _library("numpy")
+    nats, count = np.asarray(losses, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
+    if not np.isfinite(nats).all():
+        wrong = int(np.flatnonzero(~np.isfinite(nats))[0])
+        raise HubcliError(f"row {wrong + 1}: expected a finite loss, found {nats[wrong]}")
+    if not count.any():
+        raise UsageError("nothing to measure: no token of any row counts", id="E_DATA")
+    nats, count = nats[count > 0], count[count > 0]
+    n = len(nats)
+    loss = float(nats.sum() / count.sum())
+    interval = _bootstrap(lambda rows: nats[rows].sum(-1) / count[rows].sum(-1), n, seed, wide=2 * n)
+    return [
+        Figure("perplexity", _perplexity(loss), n, interval and (_perplexity(interval[0]), _perplexity(interval[1]))),
+        Figure("loss", loss, n, interval),
+    ]
+
+
+def matched(references: Sequence[str], predicted: Sequence[str]) -> list[Figure]:
+    """The share of answers that are the reference, white space aside: ends stripped, runs of it one space. Case counts.
+
+    Raises:
+        UsageError: no rows, or not one answer a reference. MissingExtraError: scipy is not installed.
+    """
+    _same(references, predicted)
+    hits = sum(one.split() == other.split() for one, other in zip(references, predicted, strict=True))
+    return [_share("exact_match", hits, len(references))]
+
+
+def paired(one: Sequence[float], other: Sequence[float]) -> tuple[float, Interval | None]:
+    """The mean of one - other, seed by seed, with its paired 95 % t interval; None in its place for one seed.
+
+    Raises:
+        UsageError: no values, or not as many of one as of the other. MissingExtraError: scipy is not installed.
+    """
+    _same(one, other, of="values")
+    return over_seeds([mine - its for mine, its in zip(one, other, strict=True)])
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, Interval | None]:
+    """Mean and 95 % t interval of one value a seed; None in place of the interval for one seed.
+
+    Raises:
+        UsageError: no values. MissingExtraError: scipy is not installed.
+    """
+    _same(values, values, of="values")
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    stats = _library("scipy.stats")
+    with _quiet():
+        half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    return mean, (mean - half, mean + half)
+
+
+def _same(references: Sequence[Any], predicted: Sequence[Any], *, of: str = "rows", few: bool = False) -> None:
+    if len(references) != len(predicted):
+        raise UsageError(f"expected as many {of} on both sides, found {len(references)} and {len(predicted)}")
+    if not len(references) and not few:
+        raise UsageError(f"nothing to measure: no {of}", id="E_DATA")
+
+
+def _share(name: str, hits: int, n: int) -> Figure:
+    """A proportion with Wilson's interval."""
+    found = _library("scipy.stats").binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
+    return Figure(name, hits / n, n, (float(found.low), float(found.high)))
+
+
+def _bootstrap(statistic: Callable[[Array], Array], n: int, seed: int, wide: int) -> Interval | None:
+    """The percentile interval of a statistic of rows (places among n; its last axis is drawn). `wide`: numbers a draw."""
+    if n < 2:
+        return None
+    np, stats = _library("numpy"), _library("scipy.stats")
+    with _quiet():
+        found = stats.bootstrap(
+            (np.arange(n),),
+            lambda rows, axis: statistic(rows),
+            n_resamples=RESAMPLES,
+            batch=max(1, AT_ONCE // max(n, wide)),
+            vectorized=True,
+            axis=-1,
+            confidence_level=LEVEL,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    low, high = float(found.low), float(found.high)
+    return (low, high) if low < high else None
+
+
+def _tables(cells: Array, k: int) -> Array:
+    """Confusion tables (..., k references, k answers) of rows given as reference * k + answer (..., n)."""
+    np = _library("numpy")
+    flat = cells.reshape(-1, cells.shape[-1])
+    offset = np.arange(len(flat))[:, None] * (k * k)
+    counted = np.bincount((flat + offset).ravel(), minlength=len(flat) * k * k)
+    return counted.reshape(*cells.shape[:-1], k, k).astype(np.float64)
+
+
+def _f1s(tables: Array) -> Array:
+    """F1 of each class (..., k); none (nan) for one that occurs nowhere."""
+    np = _library("numpy")
+    with np.errstate(invalid="ignore"):
+        return 2 * np.diagonal(tables, axis1=-2, axis2=-1) / (tables.sum(-1) + tables.sum(-2))
+
+
+def _second_f1(tables: Array) -> Array:
+    return _library("numpy").nan_to_num(_f1s(tables)[..., 1])
+
+
+def _macro_f1(tables: Array) -> Array:
+    return _library("numpy").nanmean(_f1s(tables), axis=-1)
+
+
+def _mcc(tables: Array) -> Array:
+    """Gorodkin's R_K, which for two classes is Matthews' correlation; 0 where one side has one class alone."""
+    np = _library("numpy")
+    told, said, n = tables.sum(-1), tables.sum(-2), tables.sum((-2, -1))
+    right = np.trace(tables, axis1=-2, axis2=-1)
+    above = right * n - (told * said).sum(-1)
+    below = np.sqrt((n**2 - (said**2).sum(-1)) * (n**2 - (told**2).sum(-1)))
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _counts(told: list[str], said: list[str]) -> tuple[int, int, int, int, int]:
+    """Of one sentence: spans right, said and told, tokens right and all."""
+    entities = _library("seqeval.metrics.sequence_labeling").get_entities
+    true, found = set(entities(told)), set(entities(said))
+    hits = sum(one == other for one, other in zip(told, said, strict=True))
+    return len(true & found), len(found), len(true), hits, len(told)
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    np = _library("numpy")
+    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+_SPANS: dict[str, Callable[[Array], Array]] = {
+    "f1": lambda c: _ratio(2 * c[..., 0], c[..., 1] + c[..., 2]),
+    "precision": lambda c: _ratio(c[..., 0], c[..., 1]),
+    "recall": lambda c: _ratio(c[..., 0], c[..., 2]),
+    "accuracy": lambda c: _ratio(c[..., 3], c[..., 4]),
+}
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, MOST))
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "figures need packages that are not installed", cause=str(error), hint="pip install 'hubcli[train]'"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the libraries warn of (one class alone, no span) is answered here, in what is documented to come out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
