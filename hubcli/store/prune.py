@@ -93,12 +93,13 @@ def leftovers(layout: Layout, grace: float) -> list[Path]:
 
 
 def converted(layout: Layout) -> list[Path]:
-    """What pickled weights of local folders became: it is made again where it is needed."""
+    """What pickled weights of local folders, and bases of packages, became: it is made again where it is needed."""
     now, found = time.time(), []
     for entry in plain_entries(layout.converted):
         with contextlib.suppress(FileNotFoundError):
             age = now - entry.stat(follow_symlinks=False).st_mtime
-            if not entry.name.endswith(".part") or age >= GRACE_SECONDS:
+            being_made = entry.name.endswith(".part") or entry.name.startswith(".")
+            if not being_made or age >= GRACE_SECONDS:
                 found.append(Path(entry.path))
     return found
 
