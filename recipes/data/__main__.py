@@ -16,12 +16,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recipes.data import sentiment, spam
+from recipes.data import dialogue, digits, plays, reactions, sentiment, spam
 from recipes.data.archive import Archives, DataError
 from recipes.data.dataset import Dataset, complete, make
 
 OUT = Path(__file__).parent.parent / ".data"
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for module in (sentiment, spam) for dataset in module.DATASETS}
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for module in (sentiment, spam, plays, reactions, dialogue, digits)
+    for dataset in module.DATASETS
+}
 
 
 def options() -> argparse.ArgumentParser:

@@ -21,10 +21,11 @@ SOURCE = "SOURCE.json"
 
 @dataclass(frozen=True)
 class Made:
-    """The rows of each part, and how many were left out, by reason."""
+    """The rows of each part, how many were left out, by reason, and the files that rows name."""
 
     parts: Parts
     dropped: Counter[str] = field(default_factory=Counter)
+    extra: dict[str, bytes] = field(default_factory=dict)  # path in the folder -> bytes that rows name
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,11 @@ def make(dataset: Dataset, archives: Archives, out: Path) -> dict[str, Any]:
     """Write OUT/<name> and return what its SOURCE.json says."""
     made = dataset.build(archives)
     with appearing(out / dataset.name, replace=True) as folder:
-        files = {}
-        for part, rows in made.parts.items():
-            raw = encoded(dataset, rows)
-            (folder / f"{part}.{dataset.format}").write_bytes(raw)
-            files[f"{part}.{dataset.format}"] = hashlib.sha256(raw).hexdigest()
-        said = _source(dataset, made, files)
+        files = {f"{part}.{dataset.format}": encoded(dataset, rows) for part, rows in made.parts.items()} | made.extra
+        for name, raw in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(raw)
+        said = _source(dataset, made, {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()})
         (folder / SOURCE).write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return said
 
