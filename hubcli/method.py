@@ -114,6 +114,8 @@ class Method(Generic[S]):
 
     #: The method's name: the name of its entry point.
     name: ClassVar[str]
+    #: How a base has to be quantised for a fresh adapter of this method ("nf4"); None: it need not be.
+    quantize: ClassVar[str | None] = None
     #: Per foreign format, this method's parameter names and how a key of that format ends:
     #: `{"peft": {"lora_A": "lora_A.weight"}}`.
     formats: ClassVar[Mapping[str, Mapping[str, str]]] = {}

@@ -45,18 +45,24 @@ LABELLED = ("SEQ_CLS", "TOKEN_CLS", "IMG_CLS")
 
 @frozen
 class Base:
-    """The frozen model: a hub id or a folder. `dtype` is what its weights are loaded in, `device` where it goes."""
+    """The frozen model: a hub id or a folder. `dtype` is what its weights are loaded in, `device` where it goes, `tokenizer` a
+    folder that stands in for its own.
+    """
 
     id: str
     revision: str | None = None
     weights_sha256: str | None = None
     dtype: str = "float32"
     device: str | None = None
+    tokenizer: str | None = None
 
 
 @frozen
 class MethodSpec:
-    """What trains: a PEFT method with its config, `full` (every weight of the base) or `fusion` (over `adapters`)."""
+    """What trains: a PEFT method with its config, `full` (every weight of the base) or `fusion` (over `adapters`).
+
+    `quantize` is how the base is loaded, `format` and `save_dtype` how the result is written.
+    """
 
     name: str
     config: Json = field(default_factory=dict)
@@ -64,6 +70,7 @@ class MethodSpec:
     quantize: str | None = None
     adapters: Json = field(default_factory=dict)
     format: str | None = None
+    save_dtype: str = "float32"
 
 
 @frozen

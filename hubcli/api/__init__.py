@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
     from hubcli.api.converting import convert
+    from hubcli.api.evaluating import eval
     from hubcli.api.exporting import export
     from hubcli.api.fusing import fuse
     from hubcli.api.indexes import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
     from hubcli.api.predictions import run
     from hubcli.api.project import lock, sync
+    from hubcli.api.training import train, train_init
     from hubcli.api.upkeep import cache_dir, cache_prune, cache_size, doctor
 
 _MODULES = {
@@ -36,8 +38,10 @@ _MODULES = {
     "predictions": ("run",),
     "converting": ("convert",),
     "merging": ("merge",),
+    "evaluating": ("eval",),
     "exporting": ("export",),
     "fusing": ("fuse",),
+    "training": ("train", "train_init"),
     "indexes": (
         *("index_list", "index_add", "index_remove", "index_update"),
         *("index_check", "index_build", "index_compose"),
@@ -54,6 +58,7 @@ __all__ = [
     "cache_size",
     "convert",
     "doctor",
+    "eval",
     "export",
     "fuse",
     "index_add",
@@ -77,6 +82,8 @@ __all__ = [
     "run",
     "search",
     "sync",
+    "train",
+    "train_init",
     "uninstall",
     "upgrade",
     "verify",

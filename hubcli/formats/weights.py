@@ -129,3 +129,17 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     mode = file.stat().st_mode  # as the umask has it; safetensors writes a file that its owner alone can read
     save_file(kept, file, metadata={"format": "pt"})
     file.chmod(mode)
+
+
+def cast(file: Path, dtype: str) -> None:
+    """Write a file's floating tensors anew in another dtype.
+
+    Raises:
+        WeightsError: it can't be read, or a number does not fit.
+    """
+    wanted = getattr(torch, dtype)
+    made = {k: t.to(wanted) if t.is_floating_point() else t.clone() for k, t in read_tensors(file).items()}
+    lost = next((k for k, t in made.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
+    if lost is not None:
+        raise WeightsError(f"{file}: {lost} has numbers too large for {dtype}", id="E_WEIGHTS_NONFINITE")
+    write_tensors(file, made)

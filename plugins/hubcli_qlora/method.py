@@ -17,6 +17,7 @@ class Qlora(Lora):
     """The method `qlora`."""
 
     name: ClassVar[str] = "qlora"
+    quantize: ClassVar[str | None] = "nf4"
     formats: ClassVar[Mapping[str, Mapping[str, str]]] = {"peft": Lora.formats["peft"]}
 
     def defaults(self, structure: Structure, config: Mapping[str, Any]) -> dict[str, Any]:

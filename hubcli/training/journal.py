@@ -1,0 +1,102 @@
+"""What is told and written while a training goes on: a bar or lines on stderr, and metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+METRICS = "metrics.jsonl"
+Say = Callable[[str], None]
+
+
+class Journal(TrainerCallback):  # type: ignore[misc]
+    """Follows one training.
+
+    Args:
+        folder: of the run. metric: what stands beside the loss. say: told a line after each evaluation; None where a bar
+            shows the same, or nobody looks.
+    """
+
+    def __init__(self, folder: Path, metric: str, say: Say | None, *, bar: bool):
+        self.file, self.metric, self.say = folder / METRICS, metric, say
+        self.shows = bar and sys.stderr is not None and sys.stderr.isatty()
+        self.bar: Any = None
+        self.shown: dict[str, str] = {}
+        self.steps, self.seconds, self.began, self.first = 0, 0.0, 0.0, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget what a broken-off run wrote after its last checkpoint."""
+        del control, kwargs
+        self.first = time.perf_counter()
+        if not args.should_save:
+            return
+        kept = [line for line in lines(self.file) if line["step"] <= state.global_step] if state.global_step else []
+        self.file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        if self.shows:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", file=sys.stderr)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step's time is that of its forwards, backwards and update."""
+        del args, state, control, kwargs
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count it."""
+        del args, control, kwargs
+        self.steps += 1
+        self.seconds += time.perf_counter() - self.began
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Write it down, and show the loss and the metric."""
+        del control, kwargs
+        found = {key: value for key, value in (logs or {}).items() if not key.startswith(("train_", "total_"))}
+        if not args.should_save or not found:
+            return
+        line = {"step": state.global_step, **found, "seconds": round(time.perf_counter() - self.first, 2)}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for key, name in (("loss", "loss"), (f"eval_{self.metric}", self.metric)):
+            if key in found:
+                self.shown[name] = f"{found[key]:.4g}"
+        if self.bar is not None:
+            self.bar.set_postfix(self.shown)
+        elif self.say is not None and f"eval_{self.metric}" in found:
+            self.say(self._line(state))
+
+    def _line(self, state: Any) -> str:
+        took = time.perf_counter() - self.first
+        left = took / max(1, self.steps) * (state.max_steps - state.global_step)
+        shown = ", ".join(f"{name} {value}" for name, value in self.shown.items())
+        epochs = f"epoch {state.epoch:.3g} of {state.num_train_epochs}"
+        return f"{epochs}, step {state.global_step} of {state.max_steps}: {shown}; {_minutes(left)} left"
+
+    def close(self) -> None:
+        """No more steps."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """What was written so far; a last line that a kill cut off is left out."""
+    found = []
+    for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            break
+    return found
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"

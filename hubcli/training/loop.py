@@ -1,0 +1,286 @@
+"""transformers' Trainer for a recipe: `accelerate launch` and its configs apply to it as to any other."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from hubcli.errors import UnsupportedError, UsageError
+from hubcli.recipe import Recipe
+from hubcli.trainer import AdapterCheckpoints
+from hubcli.training.examples import Example
+from hubcli.training.metrics import LOWER_IS_BETTER, Figure
+from hubcli.training.setup import Setup
+from hubcli.training.tasks.base import Feature, Tick, length_of
+
+POOL = 50  # batches whose rows are sorted by length together
+CHECKPOINTS = "checkpoints"
+COMPLETE = "complete"  # the last file of a checkpoint: without it, it was cut short
+
+
+def arguments(recipe: Recipe, folder: Path, *, steps: bool) -> TrainingArguments:
+    """The recipe in the words of transformers.
+
+    Args:
+        folder: of the run. steps: whether there is anything to measure on while it trains.
+
+    Raises:
+        UsageError: an optimiser or a schedule that there isn't, a batch that can't be shared out. UnsupportedError: a
+            precision that this machine hasn't.
+    """
+    spec = recipe.train
+    _known("optimiser", spec.optimiser, [name.value for name in OptimizerNames])
+    _known("schedule", spec.schedule, [name.value for name in SchedulerType])
+    on_cpu = recipe.base.device in (None, "cpu")
+    if spec.precision == "fp16" and on_cpu:
+        raise UnsupportedError('train.precision: "fp16" needs a GPU', hint='"bf16" or "fp32"')
+    every = {"eval_steps": spec.evaluate, "save_steps": spec.evaluate} if spec.evaluate else {}
+    when = "steps" if spec.evaluate else "epoch"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of arguments that Trainer would choose otherwise
+        made = TrainingArguments(
+            output_dir=str(folder / CHECKPOINTS),
+            use_cpu=on_cpu,
+            ddp_backend="gloo" if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
+            seed=recipe.seed,
+            num_train_epochs=spec.epochs,
+            max_steps=spec.max_steps or -1,
+            per_device_eval_batch_size=spec.eval_batch_size,
+            gradient_accumulation_steps=spec.gradient_accumulation,
+            gradient_checkpointing=spec.gradient_checkpointing,
+            bf16=spec.precision == "bf16",
+            fp16=spec.precision == "fp16",
+            optim=spec.optimiser,
+            learning_rate=spec.learning_rate,
+            lr_scheduler_type=spec.schedule,
+            warmup_steps=spec.warmup if spec.warmup < 1 else 0,
+            weight_decay=spec.weight_decay,
+            max_grad_norm=spec.max_grad_norm,
+            eval_strategy=when if steps else "no",
+            save_strategy=when,
+            **every,
+            save_total_limit=2,  # the best one and the last one: a kill while one is written leaves the other
+            load_best_model_at_end=steps and spec.keep == "best",
+            logging_steps=spec.log,
+            logging_nan_inf_filter=False,
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            label_names=["labels"],
+        )
+    made.per_device_train_batch_size = _share(recipe, made.world_size)
+    return made
+
+
+def _known(key: str, given: str, known: Sequence[str]) -> None:
+    import difflib
+
+    if given not in known:
+        close = difflib.get_close_matches(given, known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else None
+        raise UsageError(f"train.{key}: expected one of {', '.join(known)}, found {given}", id="E_RECIPE", hint=hint)
+
+
+def _share(recipe: Recipe, processes: int) -> int:
+    """The rows that one process takes at once, so that a step has `batch_size` rows in all."""
+    parts = processes * recipe.train.gradient_accumulation
+    if recipe.train.batch_size % parts:
+        raise UsageError(
+            f"train.batch_size: expected a multiple of {parts} ({processes} processes × "
+            f"{recipe.train.gradient_accumulation} accumulated), found {recipe.train.batch_size}",
+            id="E_RECIPE",
+        )
+    return recipe.train.batch_size // parts
+
+
+class Order(Sampler[int]):
+    """Every row once an epoch, rows of like length in one batch. It follows from seed and epoch alone."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, *, by_length: bool):
+        self.lengths, self.batch, self.seed, self.by_length = lengths, batch, seed, by_length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=chance).tolist()
+        if not self.by_length:
+            return iter(order)
+        size, batches = self.batch * POOL, []
+        for start in range(0, len(order), size):
+            pool = sorted(order[start : start + size], key=lambda i: -self.lengths[i])
+            batches += [pool[i : i + self.batch] for i in range(0, len(pool), self.batch)]
+        last = [] if not batches or len(batches[-1]) == self.batch else [batches.pop()]
+        shuffled = [batches[i] for i in torch.randperm(len(batches), generator=chance).tolist()]
+        return iter([row for batch in shuffled + last for row in batch])
+
+
+class Loop(Trainer):  # type: ignore[misc]
+    """Trainer with the recipe's order of rows, penalties, and judge; its checkpoints hold no frozen base."""
+
+    def __init__(
+        self, setup: Setup, args: TrainingArguments, parts: dict[str, list[Example]], tick: Tick | None = None
+    ):
+        self.setup, self.parts, self.tick = setup, parts, tick
+        spec = setup.recipe.train
+        rows: list[Feature] = setup.task.features(parts["train"])
+        self.order = Order([length_of(row) for row in rows], spec.batch_size, args.seed, by_length=spec.group_by_length)
+        self.metric = spec.metric or setup.task.first
+        args.metric_for_best_model = f"eval_{self.metric}"
+        args.greater_is_better = self.metric not in LOWER_IS_BETTER
+        super().__init__(
+            setup.model,
+            args,
+            data_collator=setup.task.collate,
+            train_dataset=rows,
+            eval_dataset=parts["validation"] or None,
+        )
+        self.remove_callback(PrinterCallback)
+        self._add_callbacks(spec)
+
+    def _add_callbacks(self, spec: Any) -> None:
+        if self.setup.handle is not None:
+            self.add_callback(AdapterCheckpoints(self.setup.handle))
+        if spec.early_stopping is not None:
+            stop = spec.early_stopping
+            self.add_callback(EarlyStoppingCallback(stop["patience"], stop.get("threshold", 0.0)))
+        self.add_callback(Epochs(self.order))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        del train_dataset
+        return self.order
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The recipe's optimiser; the task head may learn at a rate of its own."""
+        rate = self.setup.recipe.train.head_learning_rate
+        if rate is not None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer: Any = self.optimizer or kind(self._groups(rate), **options)
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        return made
+
+    def _groups(self, rate: float) -> list[dict[str, Any]]:
+        heads, decayed = self.setup.heads(), set(self.get_decay_parameter_names(self.model))
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((id(parameter) in heads, name in decayed), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "weight_decay": self.args.weight_decay if decays else 0.0,
+                "lr": rate if of_head else self.args.learning_rate,
+            }
+            for (of_head, decays), parameters in groups.items()
+        ]
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The model's loss, `l2` · Σ θ² of what trains, and what a fusion adds."""
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, rest = found if return_outputs else (found, None)
+        parts = self.current_gradient_accumulation_steps if self.loss_is_scaled_for_ga else 1
+        loss = loss + self.penalty().to(loss.device) / parts
+        return (loss, rest) if return_outputs else loss
+
+    def penalty(self) -> Tensor:
+        """What is added to a step's loss."""
+        weight, handle = self.setup.recipe.train.l2, self.setup.handle
+        total = torch.zeros(()) if handle is None else handle.penalty()
+        if weight:
+            total = total + weight * torch.stack([p.float().square().sum() for p in self.setup.parameters()]).sum()
+        return total
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        """The task's figures on the validation rows."""
+        del eval_dataset, ignore_keys
+        figures = self.judged(self.parts["validation"])
+        found = {f"{metric_key_prefix}_{figure.name}": figure.value for figure in figures}
+        if self.args.metric_for_best_model not in found:
+            names = ", ".join(figure.name for figure in figures)
+            raise UsageError(f"train.metric: expected one of {names}, found {self.metric}", id="E_RECIPE")
+        if not math.isfinite(found[self.args.metric_for_best_model]):
+            raise UnsupportedError(
+                f"training diverged: {self.metric} is {found[self.args.metric_for_best_model]} at step "
+                f"{self.state.global_step}",
+                hint="a smaller train.learning_rate",
+            )
+        self.log(found)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def judged(self, rows: Sequence[Example]) -> list[Figure]:
+        """The figures of rows; several processes share the work."""
+        task, model, was = self.setup.task, self.setup.speaks(), self.setup.model.training
+        size, of = self.args.process_index, self.args.world_size
+        self.setup.model.eval()
+        try:
+            with torch.no_grad(), self.autocast_smart_context_manager():
+                answers = task.answers(model, rows[size::of], self.args.per_device_eval_batch_size, self.tick)
+        finally:
+            self.setup.model.train(was)
+        return task.figures(rows, _joined(answers, len(rows), of), self.args.seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self.setup.handle is None:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.setup.handle is None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self.setup.handle is None:
+            super()._load_best_model()
+
+
+class Epochs(TrainerCallback):  # type: ignore[misc]
+    """Tells the order of rows which epoch begins, and marks checkpoints as whole."""
+
+    def __init__(self, order: Order):
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A resumed epoch is the one that was broken off."""
+        del args, control, kwargs
+        self.order.set_epoch(math.floor((state.epoch or 0) + 1e-6))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After everything else of the checkpoint was written."""
+        del control, kwargs
+        if args.should_save:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+def _joined(answers: list[Any], rows: int, processes: int) -> list[Any]:
+    """The answers of all processes in the order of the rows."""
+    if processes == 1:
+        return answers
+    from accelerate.utils import gather_object
+
+    found: list[Any] = [None] * rows
+    lots: list[list[Any]] = gather_object([answers])
+    for at, lot in enumerate(lots):
+        found[at::processes] = lot
+    return found

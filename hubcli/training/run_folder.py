@@ -1,0 +1,155 @@
+"""The folder of a run: the exact recipe, what was measured, versions and hashes, the adapter, and checkpoints on the way.
+
+recipe.toml     the recipe with every default filled in
+run.json        what `hubcli train --json` prints; `status` is running or done
+metrics.jsonl   a line every few steps and after each evaluation
+loss.svg, .png  both curves
+adapter/        or model/, of a full fine-tuning: there once it is whole
+checkpoints/    while it trains
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hubcli import toml_file
+from hubcli._version import __version__
+from hubcli.errors import NotFoundError, UsageError
+from hubcli.recipe import PARTS, Recipe
+from hubcli.training.loop import CHECKPOINTS, COMPLETE
+
+Json = dict[str, Any]
+RUN, RECIPE, V = "run.json", "recipe.toml", 1
+RUNNING, DONE = "running", "done"
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "bitsandbytes")
+
+
+def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | None:
+    """Whether a run of this recipe may go there; what its run.json says, where there is one.
+
+    Raises:
+        UsageError: there is a run already and neither `resume` nor `force` is asked for; or it is another recipe's.
+        NotFoundError: there is nothing to resume.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{folder} is no folder: nothing is written over it")
+    found = read(folder)
+    if resume:
+        if found is None:
+            raise NotFoundError(f"{folder}: no run to resume", hint="leave --resume out")
+        if not (folder / RECIPE).is_file() or (folder / RECIPE).read_text(encoding="utf-8") != written(recipe):
+            raise UsageError(
+                f"{folder} is the run of another recipe",
+                hint=f"train {folder / RECIPE} --resume, or give another --out",
+            )
+        return found
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    if found is None:
+        raise UsageError(f"{folder} is not empty, and holds no run", hint="choose another --out")
+    if not force:
+        more = "--resume goes on with it, --force" if found["status"] == RUNNING else "--force"
+        raise UsageError(f"{folder} holds a run ({found['status']})", hint=f"{more} starts anew, or give another --out")
+    return found
+
+
+def begin(folder: Path, recipe: Recipe) -> None:
+    """An empty run: what was there before goes. `check` has allowed it."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    toml_file.write(folder / RECIPE, written(recipe))
+    write(folder, {"v": V, "status": RUNNING, "recipe_sha256": recipe.digest()})
+
+
+def read(folder: Path) -> Json | None:
+    """What run.json says; None where there is none.
+
+    Raises:
+        UsageError: it is not a run's, or a newer hubcli's.
+    """
+    file = folder / RUN
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        known = found["v"] == V and found["status"] in (RUNNING, DONE) and isinstance(found["recipe_sha256"], str)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise UsageError(f"{file}: expected a run of version {V}, found something else")
+    return dict(found)
+
+
+def write(folder: Path, document: Json) -> None:
+    """Put run.json in place."""
+    toml_file.write(folder / RUN, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; those that were not are taken away."""
+    whole = []
+    for path in (folder / CHECKPOINTS).glob("checkpoint-*"):
+        if (path / COMPLETE).is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def versions() -> Json:
+    """What decides the last digits beside the recipe."""
+    found = {"hubcli": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process had, in bytes; None where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most if sys.platform == "darwin" else most * 1024)
+
+
+def written(recipe: Recipe) -> str:
+    """The recipe as TOML with every default filled in; paths are those of the file it came from."""
+    import tomli_w
+
+    return tomli_w.dumps(_said(_rooted(recipe)))
+
+
+def _rooted(recipe: Recipe) -> Json:
+    """The document with relative paths made absolute: the run's folder is another one than the recipe's."""
+    document = recipe.document()
+    data = document["data"]
+    for part in PARTS:
+        data[part] = [str(recipe.folder / path) for path in data[part]]
+    for table, key in (("base", "id"), ("base", "tokenizer")):
+        given = document[table][key]
+        if given is not None and (recipe.folder / given).exists():
+            document[table][key] = str(recipe.folder / given)
+    document["method"]["adapters"] = {
+        name: str(recipe.folder / ref) if (recipe.folder / ref).is_dir() else ref
+        for name, ref in document["method"]["adapters"].items()
+    }
+    return document
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _said(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in kept.items() if inner not in (None, {})}
+    return [_said(inner) for inner in value] if isinstance(value, list | tuple) else value

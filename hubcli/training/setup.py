@@ -1,0 +1,175 @@
+"""From a recipe to something that can train: base, what trains on it, and its task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hubcli import recipe as recipes
+from hubcli.adapted import Adapted, adapt
+from hubcli.bases import Identity, find_base, load_base
+from hubcli.composition import Expr, Fuse
+from hubcli.errors import BaseNotFoundError, UnsupportedError
+from hubcli.manifest import BaseModel, Installed
+from hubcli.pretrained import pretrained
+from hubcli.recipe import Recipe
+from hubcli.training.tasks import TASKS, Task, Tools
+
+Locate = Callable[[str], Installed]
+
+
+@dataclass(slots=True)
+class Setup:
+    """What trains: `handle` and the adapter's `name`, both None where every weight of the base does."""
+
+    recipe: Recipe
+    model: Any
+    task: Task
+    tokenizer: Any
+    identity: Identity
+    handle: Adapted | None = None
+    name: str | None = None
+
+    def expression(self, name: str | None = None) -> Expr:
+        """What forward runs under: the adapter, or a Fuse by it; `name` puts another one in its place."""
+        chosen = name or self.name
+        if self.recipe.method.name == recipes.FUSION:
+            return Fuse(*self.recipe.method.config["of"], by=chosen)
+        return chosen
+
+    def speaks(self) -> Any:
+        """What answers: the handle, so that heads beside the model's own modules are asked, else the model."""
+        return self.handle or self.model
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What trains."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def heads(self) -> set[int]:
+        """The ids of those parameters that belong to the task head."""
+        if self.handle is None or self.name is None:
+            return set()
+        adapter = self.handle.engine.adapters[self.name]
+        return {id(parameter) for twin in adapter.heads.values() for parameter in twin.parameters()}
+
+    def counts(self) -> dict[str, int]:
+        """How many numbers train, in the head alone, and in the base (as many as it has in full precision)."""
+        heads = self.heads()
+        return {
+            "trainable": sum(p.numel() for p in self.parameters()),
+            "head": sum(p.numel() for p in self.parameters() if id(p) in heads),
+            "base": sum(_numbers(p) for p in self._base()),
+        }
+
+    def _base(self) -> Iterator[nn.Parameter]:
+        own = set() if self.handle is None else {id(p) for p in _rooms(self.handle)}
+        return (parameter for parameter in self.model.parameters() if id(parameter) not in own)
+
+
+def prepared(recipe: Recipe, labels: tuple[str, ...], *, locate: Locate | None, **access: Any) -> Setup:
+    """Load the base and put on it what trains. Everything drawn by chance follows from the recipe's seed.
+
+    Args:
+        labels: of the head, in order of their ids. locate: finds the adapters that a fusion is over.
+        access: `offline` and `token` for the base.
+
+    Raises:
+        HubcliError: as `load_base`, `Adapted.add` and `Adapted.load`.
+    """
+    seeded(recipe.seed)
+    model, tokenizer, processor, identity = _base(recipe, labels, **access)
+    compares = recipe.train.metric == "exact_match" or (recipe.task == "SEQ_2_SEQ_LM" and recipe.train.metric is None)
+    tools = Tools(
+        config=model.config,
+        tokenizer=tokenizer,
+        processor=processor,
+        labels=labels,
+        max_length=recipe.train.max_length,
+        max_answer=recipe.train.max_answer,
+        compares=compares,
+    )
+    setup = Setup(recipe, model, TASKS[recipe.task](tools), tokenizer, identity)
+    if recipe.method.name == recipes.FULL:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+    else:
+        _attach(setup, labels, locate)
+    return setup
+
+
+def seeded(seed: int) -> None:
+    """Set every source of chance."""
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.manual_seed(seed)
+
+
+def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str | None) -> Any:
+    spec, task = recipe.base, TASKS[recipe.task]
+    folder = recipe.folder / spec.id
+    wanted = BaseModel(str(folder) if folder.is_dir() else spec.id, spec.revision, None, spec.weights_sha256)
+    model, tokenizer, identity = load_base(
+        wanted,
+        task.pipeline,
+        labels,
+        dtype=spec.dtype,
+        device=spec.device,
+        quantize=_quantize(recipe),
+        keep=recipe.method.head if isinstance(recipe.method.head, tuple) else (),
+        offline=offline,
+        token=token,
+    )
+    if folder.is_dir():
+        identity = Identity(spec.id, None, identity.weights_sha256)  # a folder as the recipe names it
+    if spec.tokenizer is not None:
+        tokenizer = pretrained("AutoTokenizer", str(recipe.folder / spec.tokenizer), {"local_files_only": True})
+    processor = None
+    if recipe.task == "IMG_CLS":
+        where = find_base(wanted, offline=offline, token=token)
+        try:
+            processor = pretrained("AutoImageProcessor", where, {"local_files_only": offline, "token": token})
+        except BaseNotFoundError:
+            processor = None
+    return model, tokenizer, processor, identity
+
+
+def _quantize(recipe: Recipe) -> str | None:
+    """How the base is quantised: as the recipe says, else as the method needs it."""
+    if recipe.method.quantize is not None or recipe.method.name in (recipes.FULL, recipes.FUSION):
+        return recipe.method.quantize
+    from hubcli.plugins import plugins
+
+    needed: str | None = plugins().method_class(recipe.method.name).quantize
+    return needed
+
+
+def _attach(setup: Setup, labels: tuple[str, ...], locate: Locate | None) -> None:
+    spec = setup.recipe.method
+    handle = adapt(setup.model, locate=locate, tokenizer=setup.tokenizer, labels=labels or None, base=setup.identity)
+    for name, ref in spec.adapters.items():
+        folder = setup.recipe.folder / ref
+        handle.load(folder if folder.is_dir() else ref, name)
+    head: Any = None if spec.head == "none" else spec.head
+    name = "adapter" if "adapter" not in spec.adapters else "trained"
+    handle.add(spec.name, name, spec.config, head)
+    setup.handle, setup.name = handle, name
+    handle.activate(setup.expression())
+    if not handle.trainable(name):
+        raise UnsupportedError(f"method {spec.name}: nothing of it trains on this base")
+
+
+def _rooms(handle: Adapted) -> Iterator[nn.Parameter]:
+    for adapter in handle.engine.adapters.values():
+        yield from adapter.room.parameters()
+
+
+def _numbers(parameter: nn.Parameter) -> int:
+    """A 4-bit weight holds two numbers a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(np.prod(state.shape))

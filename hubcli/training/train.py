@@ -1,0 +1,221 @@
+"""One training, from a recipe to a run folder with an adapter that was measured as it was saved."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hubcli.errors import AdapterError, UnsupportedError
+from hubcli.formats.weights import cast
+from hubcli.out_folder import appearing
+from hubcli.recipe import Recipe
+from hubcli.training import examples as data
+from hubcli.training import run_folder
+from hubcli.training.examples import Examples
+from hubcli.training.journal import Journal, Say
+from hubcli.training.loop import CHECKPOINTS, Loop, arguments
+from hubcli.training.metrics import Figure
+from hubcli.training.plots import loss_plot
+from hubcli.training.run_folder import Json
+from hubcli.training.setup import Locate, Setup, prepared
+
+ADAPTER, MODEL = "adapter", "model"
+MEASURED = ("validation", "test")
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    keep_checkpoints: bool = False,
+    locate: Locate | None = None,
+    offline: bool = False,
+    token: str | None = None,
+    say: Say | None = None,
+    bar: bool = False,
+) -> Json:
+    """Train, save, measure what was saved. What run.json says.
+
+    Args:
+        folder: of the run. resume: go on from its last whole checkpoint: on a CPU the same numbers come out as without a
+            break. force: replace a run. keep_checkpoints: leave them there at the end.
+        locate: finds the adapters that a fusion is over. say: is told a line after each evaluation. bar: show a bar instead,
+            where stderr is a terminal.
+
+    Raises:
+        UsageError: E_RECIPE, E_DATA; a folder that can't be used. Other errors as `prepared` and `Adapted.save`.
+    """
+    there = run_folder.check(folder, recipe, resume=resume, force=force)
+    if resume and there is not None and there["status"] == run_folder.DONE:
+        return there
+    examples = data.load(recipe, offline=offline, token=token)
+    with _determined(recipe):
+        args = arguments(recipe, folder, steps=bool(examples.parts["validation"]))
+        setup = prepared(recipe, examples.labels, locate=locate, offline=offline, token=token)
+        loop = Loop(setup, args, examples.parts)
+        journal = Journal(folder, loop.metric, say, bar=bar)
+        loop.add_callback(journal)
+        counts = setup.counts()
+        checkpoint = _begun(recipe, folder, args, resume=resume)
+        try:
+            loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        finally:
+            journal.close()
+        saved = _saved(setup, loop, folder)
+        figures = _measured(setup, loop, examples, folder / saved)
+        if not args.should_save:
+            args.distributed_state.wait_for_everyone()
+            return {}
+        report = _report(setup, loop, journal, examples, figures, counts, folder / saved)
+    if not keep_checkpoints:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    loss_plot(folder, loop.metric)
+    run_folder.write(folder, report)
+    args.distributed_state.wait_for_everyone()
+    return report
+
+
+def _begun(recipe: Recipe, folder: Path, args: Any, *, resume: bool) -> Path | None:
+    """The folder made ready by one process while the others wait; the checkpoint to go on from."""
+    if args.should_save and not resume:
+        run_folder.begin(folder, recipe)
+    found = run_folder.last_checkpoint(folder) if args.should_save else None
+    args.distributed_state.wait_for_everyone()
+    return found if args.should_save else run_folder.last_checkpoint(folder)
+
+
+@contextlib.contextmanager
+def _determined(recipe: Recipe) -> Iterator[None]:
+    """The recipe's number of threads, and operations that give the same numbers each time; then what was before."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs for that
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
+        if workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def _saved(setup: Setup, loop: Loop, folder: Path) -> str:
+    """Write what was trained; it appears whole. The name of its folder."""
+    name = MODEL if setup.handle is None else ADAPTER
+    if loop.args.should_save:
+        with appearing(folder / name, replace=True) as place:
+            if setup.handle is None:
+                setup.model.save_pretrained(place)
+                for tool in (setup.tokenizer, setup.task.tools.processor):
+                    if tool is not None:
+                        tool.save_pretrained(place)
+            else:
+                _save_adapter(setup, place)
+    loop.args.distributed_state.wait_for_everyone()
+    return name
+
+
+def _save_adapter(setup: Setup, place: Path) -> None:
+    """In the recipe's format and dtype; without a format in the first that can say what the adapter does."""
+    assert setup.handle is not None and setup.name is not None
+    spec = setup.recipe.method
+    tried: list[AdapterError] = []
+    for format in (spec.format,) if spec.format else ("peft", "hubcli", "adapterhub"):
+        try:
+            setup.handle.save(setup.name, place, format)
+            break
+        except UnsupportedError as error:
+            tried.append(error)
+            if spec.format:
+                raise
+    else:
+        raise tried[0]
+    if spec.save_dtype != "float32":
+        for file in sorted(place.glob("*.safetensors")):
+            cast(file, spec.save_dtype)
+    if setup.recipe.base.tokenizer is not None:
+        setup.tokenizer.save_pretrained(place)
+
+
+def _measured(setup: Setup, loop: Loop, examples: Examples, saved: Path) -> dict[str, list[Figure]]:
+    """The figures of what was saved, read back from its folder: what others will get."""
+    handle = setup.handle
+    if handle is not None:
+        name = handle.load(saved, "saved")
+        handle.activate(setup.expression(name))
+    try:
+        return {part: loop.judged(examples.parts[part]) for part in MEASURED if examples.parts[part]}
+    finally:
+        if handle is not None:
+            handle.activate(setup.expression())
+            handle.detach(name)
+
+
+def _report(
+    setup: Setup,
+    loop: Loop,
+    journal: Journal,
+    examples: Examples,
+    figures: dict[str, list[Figure]],
+    counts: dict[str, int],
+    saved: Path,
+) -> Json:
+    recipe, state = setup.recipe, loop.state
+    per_epoch = state.max_steps / max(state.num_train_epochs, 1e-9) if state.max_steps else 0
+    dataset = recipe.data.name or recipe.data.dataset or Path(examples.files[0].get("path", "")).parent.name or "data"
+    return {
+        "v": run_folder.V,
+        "status": run_folder.DONE,
+        "name": recipe.name,
+        "path": str(saved),
+        "recipe_sha256": recipe.digest(),
+        "task": recipe.task,
+        "method": recipe.method.name,
+        "base": recipe.base.id,
+        "weights_sha256": setup.identity.weights_sha256,
+        "seed": recipe.seed,
+        "labels": list(examples.labels),
+        "rows": {part: len(rows) for part, rows in examples.parts.items()},
+        "data": list(examples.files),
+        "parameters": counts,
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "seconds_per_epoch": round(journal.seconds / max(1, journal.steps) * per_epoch, 3),
+        "peak_memory": run_folder.peak_memory(),
+        "best": _best(loop),
+        "metrics": [
+            {**asdict(figure), "dataset": dataset, "split": part, "seed": recipe.seed}
+            for part, found in figures.items()
+            for figure in found
+        ],
+        "files": [_row(file) for file in sorted(saved.iterdir()) if file.is_file()],
+        "versions": run_folder.versions(),
+    }
+
+
+def _best(loop: Loop) -> Json | None:
+    """Which checkpoint was kept: its step and figure."""
+    if not loop.args.load_best_model_at_end or loop.state.best_metric is None:
+        return None
+    return {"step": loop.state.best_global_step, "metric": loop.metric, "value": loop.state.best_metric}
+
+
+def _row(file: Path) -> Json:
+    import hashlib
+
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    return {"path": file.name, "size": file.stat().st_size, "sha256": found}
