@@ -56,7 +56,7 @@ def _told(found: Any) -> str:
     if isinstance(found, bytes | bytearray):
         return "bytes"
     if isinstance(found, dict | list):
-        return "a list" if isinstance(found, list) else "an object"
+        return ("a list" if found else "an empty list") if isinstance(found, list) else "an object"
     return value(found)
 
 
@@ -111,9 +111,9 @@ class _Reader:
 
     def _words(self, found: Any) -> list[Any]:
         if isinstance(found, str):
-            found = _json_list(found, None) or found.split()
+            found = _json_list(found, found.split())
         if not isinstance(found, list) or not found:
-            raise ValueError(f"found {_told(found or None)}")
+            raise ValueError(f"found {_told(found)}")
         return found
 
     def _tokens(self, found: Any) -> list[str]:
@@ -126,7 +126,7 @@ class _Reader:
         if isinstance(found, str):
             found = _json_list(found, found)
         if not isinstance(found, list) or not found:
-            raise ValueError(f"found {_told(found or None)}")
+            raise ValueError(f"found {_told(found)}")
         made = []
         for number, message in enumerate(found, 1):
             if not isinstance(message, Mapping):
@@ -148,12 +148,12 @@ class _Reader:
             found = _json_list(found, found) if found.startswith("[") else found
         if isinstance(found, Mapping):
             if isinstance(found.get("bytes"), bytes) and found["bytes"]:
-                return dict(found)
+                return {"bytes": found["bytes"], "path": found.get("path")}
             found = found.get("path")
         if isinstance(found, list) and found:
             return _numbers(found)
         if not isinstance(found, str) or not found.strip():
-            raise ValueError(f"found {_told(found or None)}")
+            raise ValueError(f"found {_told(found)}")
         path = self._table.folder / found
         if fault := _unreadable(path):
             raise ValueError(f"{fault} {value(found)}")

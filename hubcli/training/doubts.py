@@ -61,7 +61,7 @@ def _straddling(parts: Mapping[str, Rows]) -> list[str]:
     known = set(parts["train"].keys)
     counts = {part: sum(key in known for key in rows.keys) for part, rows in parts.items() if part != "train"}
     told = " and ".join(f"{several(count, 'row')} of {part}" for part, count in counts.items() if count)
-    return [f"also in train, word for word: {told}"] if told else []
+    return [f"rows with the same input as a row of train: {told}"] if told else []
 
 
 def _contradicting(parts: Mapping[str, Rows], names: Sequence[str]) -> list[str]:

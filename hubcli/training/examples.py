@@ -82,15 +82,10 @@ def load(
         raise UsageError(f"only: expected {', '.join(PARTS)}, found {value(only)}")
     source = _source(recipe, offline, token)
     cut = _shares(recipe, source.parts)
-    expected = [part for part in PARTS if only in (None, part) and (part in source.parts or cut.get(part))]
-    if not expected:
-        raise bad_data(f"no {only} part: the data names none, and split.{only} = 0")
+    expected = [part for part in PARTS if part == only or (only is None and part in {"train", *source.parts, *cut})]
     declared = (labels or recipe.data.labels) if recipe.task in LABELLED else ()
     from_train = recipe.task in LABELLED and not declared
-    needed = [
-        part for part in source.parts if part in expected or (part == "train" and (from_train or cut.get(only or "")))
-    ]
-    rows, files = _read(source, needed)
+    rows, files = _read(source, _needed(source.parts, expected, cut, from_train))
     names = declared or (_distinct(rows["train"]) if from_train else ())
     if names:
         _number(rows, names)
@@ -101,6 +96,17 @@ def load(
     doubts.warn(rows, names)
     made = {part: _examples(rows[part]) if part in rows else [] for part in PARTS}
     return Examples(made, tuple(names), tuple(files))
+
+
+def _needed(given: Sequence[str], expected: Sequence[str], cut: Mapping[str, float], from_train: bool) -> list[str]:
+    """The parts to read: those expected, and train where one is cut from it or where it alone says what the labels are."""
+    wanted = {"train" if part in cut else part for part in expected} | ({"train"} if from_train else set())
+    lacking = [part for part in PARTS if part in wanted and part not in given]
+    if lacking:
+        hint = f"data.{lacking[0]} or data.splits says where it is"
+        more = "" if lacking[0] == "train" else f"; split.{lacking[0]} cuts it from train"
+        raise bad_data(f"expected a part {lacking[0]}, found {', '.join(given) or 'none'}", hint + more)
+    return [part for part in given if part in wanted]
 
 
 def _source(recipe: Recipe, offline: bool, token: str | None) -> Source:

@@ -32,6 +32,8 @@ class Hosted:
         self._name = str(recipe.data.dataset)
         local = recipe.folder / Path(self._name).expanduser()
         self._folder = local if local.is_dir() else None
+        if not self._folder and self._name.startswith((".", "/", "~")):
+            raise NotFoundError(f"no folder {printable(self._name)}", hint=f"looked for {printable(str(local))}")
         self._switch = ("--offline" if offline else None) or offline_switch()
         self._token = token
         self._opened: Any = None
@@ -101,6 +103,9 @@ def _offline(datasets: Any, off: bool) -> Iterator[None]:
 @contextmanager
 def _told(where: str, switch: str | None) -> Iterator[None]:
     """What the library raises, as an error of ours: whatever it is, data can't be read then."""
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
+
     try:
         yield
     except HubcliError:
@@ -112,7 +117,7 @@ def _told(where: str, switch: str | None) -> Iterator[None]:
             raise OfflineError(message, cause=why, hint=f"run once without {switch}, or name files") from None
         if isinstance(error, FileNotFoundError):  # the library's DatasetNotFoundError is one
             raise NotFoundError(f"no dataset {where}", cause=why) from None
-        if isinstance(error, ConnectionError):
+        if isinstance(error, ConnectionError | TimeoutError | HfHubHTTPError | HTTPError):
             raise NetworkError(f"the dataset {where} can't be fetched", cause=why) from None
         raise bad_data(f"the dataset {where} can't be read", cause=why) from None
 

@@ -6,7 +6,6 @@ the start of a file is dropped, empty lines are passed over, and columns that th
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
 import hashlib
@@ -21,6 +20,7 @@ from typing import Any, NoReturn, TextIO
 
 from hubcli.errors import DiskError, MissingExtraError, NotFoundError
 from hubcli.recipe import Data
+from hubcli.training.encodings import opened
 from hubcli.training.findings import Findings, bad_data, listed, printable, quoted, value
 
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -71,8 +71,6 @@ def described(file: Path, written: str) -> dict[str, Any]:
             return {"path": written, "size": stream.tell(), "sha256": digest.hexdigest()}
     except OSError as error:
         raise DiskError(f"can't read {name}", cause=error.strerror) from None
-    except ValueError as error:  # a NUL in the path
-        raise bad_data(f"data: {name} is no path", cause=str(error)) from None
 
 
 def format_of(written: str, data: Data) -> str:
@@ -90,7 +88,7 @@ def format_of(written: str, data: Data) -> str:
         )
     if data.delimiter and kind not in ("csv", "tsv"):
         raise bad_data(f"data.delimiter is for csv and tsv, found {kind}: {printable(written)}")
-    if data.encoding != Data.encoding and kind == "parquet":
+    if data.encoding != Data().encoding and kind == "parquet":
         raise bad_data(f"data.encoding is for text, found {kind}: {printable(written)}")
     return kind
 
@@ -108,7 +106,7 @@ def read(file: Path, written: str, wanted: Mapping[str, str], data: Data) -> Tab
         if kind == "parquet":
             numbers, columns = _parquet(file, name, wanted)
         else:
-            with _text(file, name, data.encoding) as stream:
+            with opened(file, name, data.encoding) as stream:
                 if kind == "jsonl":
                     numbers, columns = _json_lines(stream, name, wanted)
                 else:
@@ -145,49 +143,6 @@ def missing_columns(name: str, wanted: Mapping[str, str], found: Sequence[str]) 
 
 
 # --- text files
-
-
-@contextmanager
-def _text(file: Path, name: str, encoding: str) -> Iterator[TextIO]:
-    """The text of a file, its ends of lines as they are.
-
-    Raises:
-        UsageError: E_DATA, unknown encoding, or bytes that are not in it.
-    """
-    codec = _codec(encoding)
-    try:
-        with file.open(encoding=codec, newline="") as stream:
-            yield stream
-    except UnicodeError:
-        raise _undecodable(file, name, encoding) from None
-
-
-def _codec(encoding: str) -> str:
-    try:
-        found = codecs.lookup(encoding)
-        if not found._is_text_encoding:
-            raise LookupError
-    except (LookupError, ValueError):
-        raise bad_data(
-            f"data.encoding: expected a text encoding, found {value(encoding)}",
-            hint='e.g. "utf-8", "latin-1", "utf-16"',
-        ) from None
-    return "utf-8-sig" if found.name == "utf-8" else encoding
-
-
-def _undecodable(file: Path, name: str, encoding: str) -> Exception:
-    """The error that says where the first wrong byte is."""
-    content = file.read_bytes()
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].decode(encoding, "ignore").count("\n") + 1
-        found = f"byte 0x{content[error.start]:02x} at offset {error.start} (line {line})"
-    except UnicodeError as error:
-        found = printable(str(error))
-    else:
-        found = "other bytes"
-    return bad_data(f"{name}: expected {printable(encoding)}, found {found}", hint="data.encoding says what it is in")
 
 
 def _delimiter(data: Data, kind: str) -> str:
@@ -305,11 +260,11 @@ def _parquet(file: Path, name: str, wanted: Mapping[str, str]) -> tuple[range, d
             "reading Parquet needs pyarrow, not installed here", hint="pip install 'hubcli[train]'"
         ) from None
     try:
-        with parquet.ParquetFile(file) as opened:
-            found = opened.schema_arrow.names
+        with parquet.ParquetFile(file) as source:
+            found = source.schema_arrow.names
             if not set(wanted.values()) <= set(found):
                 missing_columns(name, wanted, found)
-            table = opened.read(columns=list(wanted.values()))
+            table = source.read(columns=list(dict.fromkeys(wanted.values())))
         columns = {key: table.column(column).to_pylist() for key, column in wanted.items()}
     except (pyarrow.ArrowException, KeyError, UnicodeError) as error:
         raise bad_data(
