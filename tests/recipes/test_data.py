@@ -116,7 +116,9 @@ def test_plays_are_whole_in_a_part(datasets: dict[str, Dataset], given: Archives
     assert {row["play"] for row in parts["train"]} == set(ranked[6:])
     texts = [str(row["text"]) for row in parts["test"] if row["play"] == ranked[0]]
     assert re.match(r"(ACT|Act) 1\.\n\nKING\.\nThe crown", texts[0])
-    assert [int(n) for text in texts for n in re.findall(r"line (\d+)", text)] == list(range(len(texts) * 8))[:28]
+    lines = [int(n) for text in texts for n in re.findall(r"line (\d+)", text)]
+    assert len(lines) > 50
+    assert lines == [*range(30), *range(30)][: len(lines)]
     assert not any(word in text for text in texts for word in ("PERSONS", "THE END"))
     assert all(1200 <= len(text) < 1400 for text in texts)
 
@@ -147,7 +149,7 @@ def test_turns_say_what_their_answers_say(datasets: dict[str, Dataset], given: A
     assert said[0]["rows"] == said[1]["rows"]
     assert sum(said[0]["rows"].values()) == 7
     assert said[0]["dropped"] == {
-        "a slot without a value": 1,
+        "a slot without a value": 2,
         "a value of another slot": 2,
         "no statement to one of the five services": 1,
     }
