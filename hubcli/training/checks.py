@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from hubcli.recipe import Data
+from hubcli.strict_json import bad_text
 from hubcli.training.findings import Findings, value
 from hubcli.training.tables import MAX_CELL, MISSING, Table
 
+MAX_LABEL = 256  # characters, as in a recipe
 ROLES = ("system", "user", "assistant")
 NO_TEXT = frozenset({"nan", "NaN", "-nan", "inf", "-inf"})  # what a program writes for a number that is none
 _NO_LABEL = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -63,6 +65,7 @@ def _told(found: Any) -> str:
 class _Reader:
     def __init__(self, table: Table, data: Data, findings: Findings) -> None:
         self._table, self._findings = table, findings
+        self._columns = data.columns
         self._map = {key.strip(): str(name) for key, name in data.map.items()}
         self._declared = {*self._map, *data.labels}
         self._known: dict[Any, str | None] = {}
@@ -77,13 +80,14 @@ class _Reader:
             "image": ("an image", self._image),
         }
         expected, one = kinds.get(key, ("text", self._text))
+        column = value(self._columns.get(key, key))
         made = []
         for row, found in enumerate(values):
             try:
                 made.append(one(found))
             except ValueError as fault:
                 made.append(None)
-                self._findings.add(f"expected {expected} in '{key}'", self._place(row), str(fault))
+                self._findings.add(f"expected {expected} in {column}", self._place(row), str(fault))
         return made
 
     def _place(self, row: int) -> str:
@@ -104,7 +108,7 @@ class _Reader:
             text = label_text(found)
             if text is not None and _NO_LABEL.fullmatch(text) and text not in self._declared:
                 text = None
-            if text is None or len(text) > 256 or _SURROGATE.search(text):
+            if text is None or len(text) > MAX_LABEL or bad_text(text) or any(end in text for end in "\t\n"):
                 raise ValueError(f"found {_told(found)}")
             self._known[known] = self._map.get(text, text)
         return self._known[known] or ""

@@ -16,6 +16,8 @@ from hubcli.training import doubts, splits
 from hubcli.training.findings import Findings, bad_data, quoted, value
 from hubcli.training.rows import Files, Rows
 
+MAX_LABELS = 10_000  # as in a recipe
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -140,6 +142,10 @@ def _read(source: Source, parts: Sequence[str]) -> tuple[dict[str, Rows], list[d
 def _distinct(rows: Rows) -> tuple[str, ...]:
     """The labels there are: as numbers where all are, else as text."""
     found = set(_labels(rows))
+    if len(found) > MAX_LABELS:
+        raise bad_data(
+            f"expected at most {MAX_LABELS} labels, found {len(found)}", "is this the column of the classes?"
+        )
     try:
         return tuple(sorted(found, key=lambda label: (float(label), label)))
     except ValueError:
@@ -153,9 +159,9 @@ def _labels(rows: Rows) -> Iterable[Any]:
 def _number(parts: Mapping[str, Rows], names: Sequence[str]) -> None:
     """Put ids in the place of labels."""
     ids = {name: id for id, name in enumerate(names)}
+    kind = f"expected one of the labels {quoted(names)}"
     findings = Findings()
     for rows in parts.values():
-        unknown: list[tuple[int, str]] = []
         if "label" in rows.columns:
             given = rows.columns["label"]
             unknown = [(row, label) for row, label in enumerate(given) if label not in ids]
@@ -165,12 +171,8 @@ def _number(parts: Mapping[str, Rows], names: Sequence[str]) -> None:
             unknown = [(row, tag) for row, tags in enumerate(given) for tag in tags if tag not in ids]
             rows.columns["tags"] = [[ids.get(tag) for tag in tags] for tags in given]
         for row, label in unknown:
-            findings.add(
-                f"expected one of the labels {quoted(names)}",
-                rows.places[row],
-                f"found {value(label)}",
-                _meant(label, names),
-            )
+            hint = None if findings else _meant(label, names)  # the search is slow, and one hint is told
+            findings.add(kind, rows.places[row], f"found {value(label)}", hint)
     findings.stop()
 
 

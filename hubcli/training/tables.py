@@ -211,7 +211,7 @@ def _broken(name: str, start: int, why: str) -> Exception:
 
 def _json_lines(stream: TextIO, name: str, wanted: Mapping[str, str]) -> tuple[list[int], dict[str, list[Any]]]:
     """Rows of a JSONL file: an object a line."""
-    decode = json.JSONDecoder(parse_constant=_no_number).decode
+    decode = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_object).decode
     numbers: list[int] = []
     columns: dict[str, list[Any]] = {key: [] for key in wanted}
     filled = [(columns[key], column) for key, column in wanted.items()]
@@ -236,6 +236,15 @@ def _json_lines(stream: TextIO, name: str, wanted: Mapping[str, str]) -> tuple[l
     if numbers and not set(wanted.values()) <= seen:
         missing_columns(name, wanted, sorted(seen))
     return numbers, columns
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        twice = [name for name, _ in pairs if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        raise ValueError(f"key {quoted(twice)} twice")
+    return made
 
 
 def _no_number(word: str) -> NoReturn:

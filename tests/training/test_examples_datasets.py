@@ -11,8 +11,8 @@ import pandas
 import pytest
 
 from hubcli.errors import HubcliError, MissingExtraError, NotFoundError, OfflineError, UsageError
-from hubcli.recipe import Recipe, made
 from hubcli.training.examples import load
+from tests.training.written import recipe
 
 ROWS = {"text": [f"row {i}" for i in range(40)], "label": [i % 2 for i in range(40)]}
 
@@ -21,11 +21,6 @@ ROWS = {"text": [f"row {i}" for i in range(40)], "label": [i % 2 for i in range(
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
-
-
-def recipe(folder: Path, task: str = "SEQ_CLS", split: dict[str, Any] | None = None, **data: Any) -> Recipe:
-    document = {"v": 1, "task": task, "base": {"id": "some/base"}, "method": {"name": "full"}, "data": data}
-    return made({**document, "split": split or {"validation": 0.0, "test": 0.0}}, folder)
 
 
 def saved(folder: Path, features: datasets.Features | None, **parts: dict[str, list[Any]]) -> Path:
@@ -64,7 +59,7 @@ def test_named_splits_are_exactly_those_taken(tmp_path: Path) -> None:
 
 def test_a_class_label_of_minus_one_is_none(tmp_path: Path) -> None:
     saved(tmp_path, CLASSES, train=ROWS, test={"text": ["new"], "label": [-1]})
-    with pytest.raises(UsageError, match=r"expected a label in 'label': set\[test\]:1 \(found nothing\)"):
+    with pytest.raises(UsageError, match=r'expected a label in "label": set\[test\]:1 \(found nothing\)'):
         load(recipe(tmp_path, dataset="set"))
 
 
