@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from recipes.data.archive import Archive, Archives, Opened
 from recipes.data.dataset import Dataset, Made
-from recipes.data.rows import Row, gist, number_of, once, split
+from recipes.data.rows import Row, gist, normalised, number_of, once, split
 
 PACKAGE = Archive(
     "convlab",
@@ -134,13 +134,16 @@ def _tokens(text: str) -> list[str]:
     return re.findall(r"\w+(?:'\w+)*|[^\w\s]", text.replace(" n't", "n't").replace(" ' ", "'"))
 
 
+def answer(chosen: dict[str, str]) -> str:
+    return "; ".join(f"{slot}={value}" for slot, value in sorted(chosen.items()))
+
+
 def _answered(turn: Turn, chosen: dict[str, str]) -> Row:
     text = spoken(turn.words, [chosen[slot] for slot in turn.slots])
-    answer = "; ".join(f"{slot}={value}" for slot, value in sorted(chosen.items()))
     return {
         "messages": [
             {"role": "user", "content": f"[{turn.domain}] {text}"},
-            {"role": "assistant", "content": answer},
+            {"role": "assistant", "content": answer(chosen)},
         ]
     }
 
@@ -151,17 +154,23 @@ def _labelled(turn: Turn, chosen: dict[str, str]) -> Row:
 
 
 def builder(row_of: Callable[[Turn, dict[str, str]], Row]) -> Callable[[Archives], Made]:
+    """Rows in the order of their keys' hashes; turns that are the same once filled count as one, like those before."""
+
     def build(archives: Archives) -> Made:
         opened, dropped = archives.open(PACKAGE), Counter[str]()
         values = pools(opened)
-        found = (
-            {"key": _key(turn), "row": row_of(turn, fill(turn, values))} for turn in turns(opened, values, dropped)
-        )
-        keyed = once(found, lambda one: str(one["key"]), dropped)
-        ranked = sorted(keyed, key=number_of)
-        return Made(split({key: keyed[key]["row"] for key in ranked}), dropped)
+        found = (_filled(turn, fill(turn, values), row_of) for turn in turns(opened, values, dropped))
+        keyed = once(found, lambda one: str(one["key"]), dropped, label="key")
+        ranked = sorted(keyed.values(), key=lambda one: number_of(one["key"]))
+        distinct = once(ranked, lambda one: normalised(one["text"]), dropped)
+        return Made(split({one["key"]: one["row"] for one in distinct.values()}), dropped)
 
     return build
+
+
+def _filled(turn: Turn, chosen: dict[str, str], row_of: Callable[[Turn, dict[str, str]], Row]) -> Row:
+    text = spoken(turn.words, [chosen[slot] for slot in turn.slots])
+    return {"key": _key(turn), "text": text, "label": answer(chosen), "row": row_of(turn, chosen)}
 
 
 def _key(turn: Turn) -> str:

@@ -85,9 +85,14 @@ TURNS = {
         ],
     },
     "Taxi-Inform": {"Depart;Dest;": ["from #TAXI-INFORM-DEPART# to #TAXI-INFORM-DEST# , I ' m late"]},
+    "Hotel-Inform": {
+        "People;": ["#HOTEL-INFORM-PEOPLE# of us", *(f"#HOTEL-INFORM-PEOPLE# of us {'!' * i}" for i in range(1, 9))],
+        "Name;": ["look for #HOTEL-INFORM-NAME# now"],
+        "Type;": ["look for the #HOTEL-INFORM-TYPE# now"],
+    },
     "Taxi-Request": {"Phone;": ["the phone ?"]},
 }
-ROOMS = {"area": "west", "pricerange": "cheap", "stars": "2", "type": "hotel", "name": "the inn"}
+ROOMS = {"area": "west", "pricerange": "cheap", "stars": "2", "type": "inn", "name": "the inn"}
 TABLES = {
     "attraction": [{"area": "west", "type": "mutliple sports", "name": "the old pool"}],
     "hotel": [ROOMS],

@@ -147,11 +147,13 @@ def test_turns_say_what_their_answers_say(datasets: dict[str, Dataset], given: A
     said = [make(datasets[name], given, tmp_path) for name in ("dialogue", "slots")]
     asked, labelled = read(tmp_path / "dialogue"), read(tmp_path / "slots")
     assert said[0]["rows"] == said[1]["rows"]
-    assert sum(said[0]["rows"].values()) == 7
+    assert sum(said[0]["rows"].values()) == 8
     assert said[0]["dropped"] == {
         "a slot without a value": 2,
         "a value of another slot": 2,
         "no statement to one of the five services": 1,
+        "same text again": 8,
+        "same text with other labels": 2,
     }
     for part, rows in asked.items():
         for row, other in zip(rows, labelled[part], strict=True):
@@ -169,6 +171,8 @@ def test_turns_say_what_their_answers_say(datasets: dict[str, Dataset], given: A
                     rf"\[restaurant\] I don't want [a-f], {article} (thai|asian oriental) place in the (east|south)\.",
                     user,
                 )
+            elif user.startswith("[hotel]"):
+                assert re.fullmatch(r"\[hotel\] [1-8] of us( ?!)*", user)
             else:
                 assert re.fullmatch(r"\[taxi\] from the (\w+ ?)+ to the (\w+ ?)+, I'm late", user)
                 assert len(set(re.findall("=([^;]+)", assistant))) == 2
