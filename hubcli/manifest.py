@@ -207,7 +207,8 @@ class Resolved:
 class Record(Document):
     """What the store writes beside an installed adapter: everything `list`, `verify`, `run` need, with no index at hand.
 
-    `pins` is, of a composition or a fusion, the exact version by name of all that it was installed with.
+    `pins` is, of a composition or a fusion, the exact version by name of all that it was installed with. `measured` holds the
+    figures that were measured on this machine (`hubcli.measured`); an install that fetches anew starts without.
     """
 
     v: int
@@ -221,6 +222,12 @@ class Record(Document):
     entry_sha256: str | None = None
     endpoint: str | None = None
     pins: Json = field(default_factory=dict)
+    measured: tuple[Json, ...] = ()
+
+    def to_json(self) -> Json:
+        """The JSON object; without `measured` where nothing was."""
+        document = Document.to_json(self)
+        return document if self.measured else {key: value for key, value in document.items() if key != "measured"}
 
 
 @frozen

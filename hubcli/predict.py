@@ -80,7 +80,7 @@ def _by_pipeline(handle: Adapted, task: str, texts: Sequence[str], batch_size: i
 
 
 def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_size: int) -> list[Prediction]:
-    tokens = handle.tokenizer(list(texts), truncation=True, padding=False, max_length=_longest(handle))
+    tokens = handle.tokenizer(list(texts), truncation=True, padding=False, max_length=longest(handle))
     _warn_of_cuts(tokens)
     encoded = tokens["input_ids"]
     children = branches(program.expr) if program.copies > 1 else (program.expr,)
@@ -104,11 +104,12 @@ def _warn_of_cuts(tokens: Any) -> None:
         warnings.warn(f"cut to {longest} tokens, the most the model reads: text {some}", HubcliWarning, stacklevel=5)
 
 
-def _longest(handle: Adapted) -> int | None:
+def longest(handle: Adapted) -> int | None:
+    """How many tokens the model reads at most; None where nothing says so."""
     limit = getattr(handle.tokenizer, "model_max_length", None) or 0
     places = getattr(handle.model.config, "max_position_embeddings", None) or limit
-    longest = min(limit, places)
-    return longest if 0 < longest < 1 << 20 else None
+    fewer = min(limit, places)
+    return fewer if 0 < fewer < 1 << 20 else None
 
 
 def _batches(expr: Expr, lengths: list[int], size: int) -> Iterator[list[int]]:

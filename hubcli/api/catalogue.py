@@ -64,7 +64,8 @@ def info(ref: str, *, offline: bool | None = None, token: str | None = None) -> 
         record = kept.record
         found = _document(record.name, record.kind, record.description, record.release, record.index, [record.version])
         found["warnings"].append(f"from the store alone: {error.message}")
-    return {**found, "installed": [record.version for record in installed]}
+    here = next((record.measured for record in installed if record.version == found["version"]), ())
+    return {**found, "installed": [record.version for record in installed], "measured": list(here)}
 
 
 def _of_index(workspace: Workspace, ref: Ref) -> Json:

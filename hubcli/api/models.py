@@ -127,7 +127,7 @@ def opened(
     """A fresh base with the adapters of an expression loaded and nothing active.
 
     Args:
-        expr: as `load_adapter`'s. options: of the base: dtype, device, quantize, allow_base_mismatch.
+        expr: as `load_adapter`'s. options: of the base: dtype, device, quantize, allow_base_mismatch, task (for those without).
 
     Returns:
         (handle, ref -> loaded name, the expression of refs without names of compositions, what is behind each ref).
@@ -199,7 +199,7 @@ def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed],
     from hubcli.adapted import adapt as handle_of
     from hubcli.bases import load_base
 
-    task = _task(found)
+    task = _task(found, options.pop("task", None))
     labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
     keep = {name for item in found.values() for name in (item.record.release.head or Head()).modules}
     model, tokenizer, identity = load_base(
@@ -221,14 +221,14 @@ def _at_revision(base: BaseModel, revision: str, workspace: Workspace) -> BaseMo
     return base
 
 
-def _task(found: dict[str, Installed]) -> str | None:
-    """What the base is loaded for.
+def _task(found: dict[str, Installed], wanted: str | None) -> str | None:
+    """What the base is loaded for: as the adapters say, or `wanted` where they don't.
 
     Raises:
         UnsupportedError: an adapter brings a head, but none says for which task.
     """
     releases = {ref: item.record.release for ref, item in found.items()}
-    task = next((release.task for release in releases.values() if release.task), None)
+    task = next((release.task for release in releases.values() if release.task), wanted)
     headed = next((ref for ref, release in releases.items() if release.head and release.head.modules), None)
     if task is None and headed is not None:
         modules = ", ".join((releases[headed].head or Head()).modules)

@@ -128,6 +128,7 @@ def _info_lines(report: dict[str, Any]) -> list[str]:
         ("status", release["status"] + (f": {release['status_reason']}" if release["status_reason"] else "")),
     ]
     rows += [("metric", _metric(m)) for m in release["metrics"]]
+    rows += [("measured here", _metric(m)) for m in report["measured"]]
     rows += [("file", f"{f['path']} {size(f['size'])} sha256:{f['sha256'][:12]}") for f in release["files"]]
     return columns([(key, str(value)) for key, value in rows if value], ("", ""))[1:]
 
@@ -138,8 +139,9 @@ def _pairs(values: dict[str, Any]) -> str:
 
 def _metric(metric: dict[str, Any]) -> str:
     interval = metric.get("interval")
-    between = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    return f"{metric['name']} {metric['value']:.4f}{between} on {metric['dataset']}, {metric['split']}, n={metric.get('n')}"
+    between = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    value = f"{metric['name']} {metric['value']:.4f}{between}"
+    return f"{value} on {metric['dataset']}, {metric['split']}" + (f", n={metric['n']:,}" if metric.get("n") else "")
 
 
 @command(examples="hubcli outdated\nhubcli outdated --json")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hubcli.errors import HubcliError, NotFoundError
-from hubcli.manifest import FileSpec, Installed, Record
+from hubcli.manifest import FileSpec, Installed, Json, Record
+from hubcli.measured import merged
 from hubcli.store import faults, locking
 from hubcli.store import prune as pruning
 from hubcli.store.contents import Broken, Contents
 from hubcli.store.files import check_plain_folders, disk_errors, fsync_folder, tampered
-from hubcli.store.record import NAME
+from hubcli.store.record import NAME, write_record
 from hubcli.store.staging import Staging, digest_matches
 from hubcli.store.verify import MISSING, UNVERIFIABLE, Problem, Verification, verify_folder
 
@@ -140,6 +142,29 @@ class Store(Contents):
         with contextlib.suppress(OSError):
             folder.parent.rmdir()
             folder.parent.parent.rmdir()
+
+    def measure(self, installed: Installed, rows: Iterable[Json], *, warn: Warn | None = None) -> Path:
+        """Keep figures in an adapter's record (`hubcli.measured`); returns the record's file, which one rename replaces.
+
+        Raises:
+            NotFoundError: it was removed meanwhile. StoreTamperedError: its record is not what hubcli wrote.
+            BusyError: another process holds the adapter. DiskError: the store can't be written.
+        """
+        name, version, folder = installed.record.name, installed.record.version, Path(installed.path)
+        with self.lock(name, warn=warn), disk_errors(folder):
+            present = self.get(name, version)
+            if present is None:
+                raise NotFoundError(f"{name} {version} was removed meanwhile")
+            record = dataclasses.replace(present.record, measured=merged(present.record.measured, rows))
+            fresh = self.layout.fresh("record")
+            fresh.mkdir(parents=True)
+            try:
+                write_record(fresh, record)
+                (fresh / NAME).replace(folder / NAME)
+            finally:
+                pruning.remove(fresh)
+            fsync_folder(folder)
+        return folder / NAME
 
     # Looking after it
 

@@ -8,6 +8,7 @@ row's reference and answer together. Where every draw gives the same value a boo
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from hubcli.errors import HubcliError, MissingExtraError, UsageError
 
 Interval = tuple[float, float]
 Array = Any  # a numpy array; numpy is imported where it serves
+LIBRARIES = ("sklearn", "scipy", "seqeval")
 LEVEL = 0.95
 RESAMPLES = 2000
 AT_ONCE = 4_000_000  # numbers that one batch of resamples holds
@@ -265,13 +267,27 @@ def _perplexity(loss: float) -> float:
     return math.exp(min(loss, MOST))
 
 
+def check_installed() -> None:
+    """Refuse to go on where figures could not be counted in the end.
+
+    Raises:
+        MissingExtraError: names what is missing.
+    """
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise _missing(f"no {', no '.join(missing)}")
+
+
 def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "figures need packages that are not installed", cause=str(error), hint="pip install 'hubcli[train]'"
-        ) from error
+        raise _missing(str(error)) from error
+
+
+def _missing(why: str) -> MissingExtraError:
+    hint = "pip install 'hubcli[train]'"
+    return MissingExtraError("figures need packages that are not installed", cause=why, hint=hint)
 
 
 @contextmanager
