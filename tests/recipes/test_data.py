@@ -156,6 +156,10 @@ def test_turns_say_what_their_answers_say(datasets: dict[str, Dataset], given: A
         "same text with other labels": 2,
     }
     for part, rows in asked.items():
+        letters = re.findall(r"don't want ([a-f])", str(rows))
+        keys = [f"restaurant: i do n t want {x} a _food_ place in the _area_" for x in letters]
+        assert keys == sorted(keys, key=lambda key: hashlib.sha256(key.encode()).hexdigest())
+        assert all(side(key) == part for key in keys)
         for row, other in zip(rows, labelled[part], strict=True):
             user, assistant = (message["content"] for message in row["messages"])  # type: ignore[attr-defined]
             told = other["tokens"], other["tags"]
