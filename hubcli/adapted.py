@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from hubcli import answers, fuse, loading, merging
+from hubcli import answers, fuse, loading, merging, own_tokenizers
 from hubcli import heads as head_rules
 from hubcli.adapter import Adapter, AdapterInfo
 from hubcli.bases import Identity
@@ -53,7 +53,7 @@ def adapt(
     child = model._modules.get(CHILD)
     handle = child.handle if isinstance(child, Residents) else Adapted(model)
     handle.locate = locate or handle.locate
-    handle.tokenizer = tokenizer if tokenizer is not None else handle.tokenizer
+    handle.base_tokenizer = tokenizer if tokenizer is not None else handle.base_tokenizer
     handle.own_labels = tuple(labels) if labels is not None else handle.own_labels
     handle.base = base or handle.base
     return handle
@@ -65,7 +65,7 @@ class Adapted:
     def __init__(self, model: nn.Module):
         self.model = model
         self.locate: Locate | None = None
-        self.tokenizer: Any = None
+        self.base_tokenizer: Any = None
         self.own_labels: tuple[str, ...] | None = None
         self.base: Identity | None = None
         self.head: str | None = None  # whose head answers under a Fuse from the next activate or using on
@@ -85,6 +85,19 @@ class Adapted:
     def structure(self) -> Structure:
         """The model's modules by name."""
         return self.engine.structure
+
+    @property
+    def tokenizer(self) -> Any:
+        """For the texts of what is active: the adapters' own where they bring one, else the base's, which can be set.
+
+        Raises:
+            UnsupportedError: two of the active adapters read texts differently; both are named.
+        """
+        return own_tokenizers.speaking(self)
+
+    @tokenizer.setter
+    def tokenizer(self, given: Any) -> None:
+        self.base_tokenizer = given
 
     @property
     def adapters(self) -> Mapping[str, AdapterInfo]:
@@ -245,13 +258,17 @@ class Adapted:
         """What to add to the loss: 0.01 · Σ (value − identity)² of the fusions that train with `regularization`, else zero."""
         return pull(self.engine.adapters.values())
 
-    def save(self, name: str, folder: str | Path, format: str = "peft") -> Path:
+    def save(self, name: str, folder: str | Path, format: str = "peft", *, tokenizer: Any = None) -> Path:
         """Write one adapter, its head included, as a folder that the format's own library loads.
+
+        Args:
+            tokenizer: a fast tokenizer of transformers to write beside the weights, as the adapter's own; None: the one that
+                it came with, if any.
 
         Raises:
             NotFoundError: no such adapter. UnsupportedError: a format that can't be written, or not for this method.
         """
-        loading.save(self._named(name), Path(folder), format, self)
+        loading.save(self._named(name), Path(folder), format, self, tokenizer)
         return Path(folder)
 
     def merge(

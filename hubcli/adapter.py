@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from hubcli.formats.weights import Digest
 from hubcli.manifest import BaseModel
 from hubcli.method import Leaf, Method, Site
 from hubcli.residents import Room
+
+if TYPE_CHECKING:
+    from hubcli.own_tokenizers import OwnTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Adapter:
     source: str = ""
     filed_as: str = ""
     notes: list[str] = field(default_factory=list)
+    tokenizer: OwnTokenizer | None = None  # the base's, where it brings none
     trainable: bool = False
     _leaves: dict[Site, Leaf] = field(default_factory=dict)
     _taps: dict[Site, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli import bases, formats, fusion_files, fusion_rules, saving
+from hubcli import bases, formats, fusion_files, fusion_rules, own_tokenizers, saving
 from hubcli.adapter import Adapter
 from hubcli.added_heads import made_head
 from hubcli.errors import AdapterError, NameInUseError, NotFoundError, RefError
@@ -120,6 +120,7 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
     bases.check_base(
         checkpoint.base, handle.structure, handle.base, name, allow=allow_base_mismatch, warned=handle.warned
     )
+    tokenizer = own_tokenizers.brought(found.folder, name, handle.model)
     made = Adapter(
         name=name,
         method=method,
@@ -131,7 +132,8 @@ def adapter(handle: Adapted, name: str, found: Source, checkpoint: Checkpoint, a
         digest=checkpoint.digest,
         base=checkpoint.base,
         source=str(found.folder),
-        notes=[*checkpoint.notes, *notes(checkpoint.base, handle.structure)],
+        notes=[*checkpoint.notes, *notes(checkpoint.base, handle.structure), *(tokenizer.notes if tokenizer else ())],
+        tokenizer=tokenizer,
         filed_as=checkpoint.filed_as,
     )
     for path, twin in heads.items():
@@ -231,13 +233,14 @@ def _head_names(handle: Adapted, head: str | Iterable[str] | None) -> tuple[str,
     return names
 
 
-def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
-    """Write an adapter in a format.
+def save(made: Adapter, folder: Path, format: str, handle: Adapted, tokenizer: Any = None) -> None:
+    """Write an adapter in a format, and the tokenizer that it has of its own, or is given here.
 
     Raises:
         UnsupportedError: the format can't be written, or the method has no table for it.
     """
     formats.check_format(format)
+    own = made.tokenizer if tokenizer is None else own_tokenizers.of(tokenizer)
     if isinstance(made.method, Fusion):
         fusion_files.save(made, folder, format, handle.structure)
         return
@@ -255,3 +258,5 @@ def save(made: Adapter, folder: Path, format: str, handle: Adapted) -> None:
         filed_as=made.filed_as,
     )
     saving.write(parts, folder, format, handle.structure)
+    if own is not None:
+        own.write(folder)

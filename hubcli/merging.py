@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hubcli import loading
+from hubcli import loading, own_tokenizers
 from hubcli.adapter import Adapter
 from hubcli.added_heads import made_head
 from hubcli.bases import INSIST, Identity, compare
@@ -104,6 +104,7 @@ def _merge(
 ) -> Json:
     base = _common_base([adapters[leaf] for leaf in terms.names], allow_base_mismatch)
     method = _common_method([adapters[leaf] for leaf in terms.names])
+    tokenizer = own_tokenizers.common([adapters[leaf] for leaf in terms.names], handle.base_tokenizer)
     found = merged_heads(expr, adapters, head)
     options = replace(options, stacked=terms.stacked, averaged=terms.averaged, replaced=_named(found, adapters, handle))
     if tick is not None:
@@ -113,7 +114,7 @@ def _merge(
         made.config["modules_to_save"] = list(options.replaced)
     adapter = _resident(handle, name, adapters[terms.names[0]], made, found, base)
     report = _report(terms, method, how, options, made, found, adapter)
-    adapter.notes = [*made.notes, _sentence(report)]
+    adapter.notes, adapter.tokenizer = [*made.notes, _sentence(report)], tokenizer
     handle.engine.take_in(adapter)
     return report
 

@@ -109,3 +109,14 @@ def speaking(head: str | None, adapted: Adapted, called: Mapping[str, str]) -> s
     if not adapted.adapters[called[head]].heads:
         raise UsageError(f"head='{head}': this adapter has no head of its own", hint="name a child that has one")
     return called[head]
+
+
+def check_tokenizer(adapted: Adapted) -> None:
+    """Refuse what is active where no one tokenizer can read a text for it.
+
+    Raises:
+        UnsupportedError: two adapters that read texts differently; both are named.
+    """
+    from hubcli.own_tokenizers import speaking
+
+    speaking(adapted)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.expansion import check_head, expanded, speaking
+from hubcli.api.expansion import check_head, check_tokenizer, expanded, speaking
 from hubcli.api.workspace import Workspace
 from hubcli.composition import Expr, fusions, parse
 from hubcli.compositions import COMPOSITION, FUSION, renamed
@@ -78,8 +78,8 @@ def load_adapter(
             another base.
         UsageError: an argument that makes no sense, e.g. dtype= with your own model, head= without a `Fuse`.
         MissingExtraError: `quantize` without the packages that it needs.
-        UnsupportedError: children of a `Fuse` with different heads; an unknown kind of `quantize`; a dtype, device or
-            revision that can't be had.
+        UnsupportedError: children of a `Fuse` with different heads; adapters with different tokenizers; an unknown kind of
+            `quantize`; a dtype, device or revision that can't be had.
         HubcliError: what resolving, installing or attaching raises.
     """
     _refuse_empty(name=name, head=head, dtype=dtype, device=device, quantize=quantize, revision=revision)
@@ -113,6 +113,7 @@ def load_adapter(
             called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
             adapted.head = speaking(head, adapted, called)
             adapted.activate(renamed(expr, lambda ref: called[ref]))
+            check_tokenizer(adapted)
     except BaseException:
         adapted.head = before
         raise

@@ -8,6 +8,7 @@ from typing import Any
 from hubcli import safetensors_header, strict_json
 from hubcli.errors import HubcliError, NotFoundError, SafetensorsError
 from hubcli.hub.adapterhub_config import facts, inner
+from hubcli.hub.choice import TOKENIZER
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, base_of, head_of, method_of, parse
 from hubcli.manifest import BaseModel, FileSpec, Head, Installed, Json, Record, Release
 from hubcli.refs import Ref
@@ -15,7 +16,7 @@ from hubcli.store.files import digest
 from hubcli.store.record import V as RECORD_V
 
 WEIGHTS, MANIFEST, FUSION = "adapter_model.safetensors", "manifest.json", "adapter_fusion_config.json"
-_ROLES = {".safetensors": "weights", ".json": "config", ".md": "card"}
+_ROLES = {".safetensors": "weights", ".json": "config", ".md": "card"}  # by suffix, of what has no role by its name
 
 
 def open_folder(ref: Ref) -> Installed:
@@ -103,4 +104,5 @@ def _within(owner: str, modules: tuple[str, ...]) -> bool:
 
 def _spec(path: Path) -> FileSpec:
     size, found = digest(path.resolve())
-    return FileSpec(path.name, size, found, _ROLES[path.suffix])
+    role = "tokenizer" if path.name in TOKENIZER else _ROLES[path.suffix]
+    return FileSpec(path.name, size, found, role)
