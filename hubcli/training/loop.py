@@ -6,12 +6,12 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
@@ -21,10 +21,10 @@ from hubcli.recipe import Recipe
 from hubcli.trainer import AdapterCheckpoints
 from hubcli.training.examples import Example
 from hubcli.training.metrics import LOWER_IS_BETTER, Figure
+from hubcli.training.order import Order
 from hubcli.training.setup import Setup
 from hubcli.training.tasks.base import Feature, Tick, length_of
 
-POOL = 50  # batches whose rows are sorted by length together
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"  # the last file of a checkpoint: without it, it was cut short
 
@@ -105,36 +105,10 @@ def _share(recipe: Recipe, processes: int) -> int:
     return recipe.train.batch_size // parts
 
 
-class Order(Sampler[int]):
-    """Every row once an epoch, rows of like length in one batch. It follows from seed and epoch alone."""
-
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, *, by_length: bool):
-        self.lengths, self.batch, self.seed, self.by_length = lengths, batch, seed, by_length
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        chance = torch.Generator().manual_seed((self.seed << 16) + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=chance).tolist()
-        if not self.by_length:
-            return iter(order)
-        size, batches = self.batch * POOL, []
-        for start in range(0, len(order), size):
-            pool = sorted(order[start : start + size], key=lambda i: -self.lengths[i])
-            batches += [pool[i : i + self.batch] for i in range(0, len(pool), self.batch)]
-        last = [] if not batches or len(batches[-1]) == self.batch else [batches.pop()]
-        shuffled = [batches[i] for i in torch.randperm(len(batches), generator=chance).tolist()]
-        return iter([row for batch in shuffled + last for row in batch])
-
-
 class Loop(Trainer):  # type: ignore[misc]
     """Trainer with the recipe's order of rows, penalties, and judge; its checkpoints hold no frozen base."""
+
+    loss_is_scaled_for_ga = True  # compute_loss has seen to it
 
     def __init__(
         self, setup: Setup, args: TrainingArguments, parts: dict[str, list[Example]], tick: Tick | None = None
@@ -192,15 +166,27 @@ class Loop(Trainer):  # type: ignore[misc]
             for (of_head, decays), parameters in groups.items()
         ]
 
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The parts of a step, and how many labels count in them, of all processes."""
+        parts = list(islice(epoch_iterator, num_batches))
+        counted = torch.tensor(sum(self.setup.task.counted(part["labels"]) for part in parts), device=device)
+        return parts, self.accelerator.gather(counted).sum()
+
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The model's loss, `l2` · Σ θ² of what trains, and what a fusion adds."""
-        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss, rest = found if return_outputs else (found, None)
-        parts = self.current_gradient_accumulation_steps if self.loss_is_scaled_for_ga else 1
-        loss = loss + self.penalty().to(loss.device) / parts
-        return (loss, rest) if return_outputs else loss
+        """The mean loss of a step's labels, `l2` · Σ θ² of what trains, and what a fusion adds.
+
+        A model's loss is the mean over the labels that it was given: however a step is cut into parts and shared among
+        processes, each part has the weight of its labels. DDP then takes the mean of the processes.
+        """
+        outputs = model(**inputs)
+        share = self.setup.task.counted(inputs["labels"]) / num_items_in_batch * self.args.world_size
+        loss = (
+            outputs["loss"] * share
+            + self.penalty().to(outputs["loss"].device) / self.current_gradient_accumulation_steps
+        )
+        return (loss, outputs) if return_outputs else loss
 
     def penalty(self) -> Tensor:
         """What is added to a step's loss."""

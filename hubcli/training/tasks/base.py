@@ -69,6 +69,10 @@ class Task:
         """A batch: inputs padded to the longest, and `labels`."""
         raise NotImplementedError
 
+    def counted(self, labels: Tensor) -> int:
+        """How many of a batch's labels the model's loss is the mean of."""
+        return int(labels.ne(IGNORED).sum())
+
     def answers(self, model: Any, examples: Sequence[Example], batch_size: int, tick: Tick | None = None) -> list[Any]:
         """What the model says to each row, in order; it is in eval mode and makes no gradients."""
         features = self.features(examples)

@@ -129,6 +129,10 @@ class CausalLM(Task):
         labels = padded([feature["labels"] for feature in features], IGNORED)
         return {**inputs_of(features, self.tools), "labels": labels}
 
+    def counted(self, labels: Tensor) -> int:
+        """Nothing comes before the first token, so nothing says it."""
+        return super().counted(labels[:, 1:])
+
     def read(self, model: Any, batch: dict[str, Tensor], features: Sequence[Feature]) -> list[Any]:
         """(nats in all, tokens counted) of each feature."""
         labels = batch["labels"][:, 1:]
