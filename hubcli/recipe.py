@@ -61,7 +61,8 @@ class Base:
 class MethodSpec:
     """What trains: a PEFT method with its config, `full` (every weight of the base) or `fusion` (over `adapters`).
 
-    `quantize` is how the base is loaded, `format` and `save_dtype` how the result is written.
+    `quantize` is how the base is loaded, `format` and `save_dtype` how the result is written, `tokenizer` whether the
+    tokenizer goes with it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class MethodSpec:
     adapters: Json = field(default_factory=dict)
     format: str | None = None
     save_dtype: str = "float32"
+    tokenizer: bool = False
 
 
 @frozen

@@ -24,6 +24,7 @@ config = { r = 8, lora_alpha = 16 }             # the method's own keys: hubcli 
 # quantize = "nf4"              # load the base in 4 bit; qlora always does
 # format = "peft"               # peft, adapterhub, hubcli; default: the first of these that can hold the adapter
 # save_dtype = "float32"        # float32, bfloat16, float16
+# tokenizer = false             # save the tokenizer with the adapter
 # adapters = { a = "group/a", b = "./runs/b/adapter" }   # of a fusion: the names in config.of
 
 [data]

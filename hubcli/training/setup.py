@@ -13,9 +13,10 @@ from torch import nn
 
 from hubcli import recipe as recipes
 from hubcli.adapted import Adapted, adapt
-from hubcli.bases import Identity, find_base, load_base
+from hubcli.bases import Identity, find_base, load_base, own_base
 from hubcli.composition import Expr, Fuse
 from hubcli.errors import BaseNotFoundError, UnsupportedError
+from hubcli.families import Structure
 from hubcli.manifest import BaseModel, Installed
 from hubcli.pretrained import pretrained
 from hubcli.recipe import Recipe
@@ -57,6 +58,17 @@ class Setup:
             return set()
         adapter = self.handle.engine.adapters[self.name]
         return {id(parameter) for twin in adapter.heads.values() for parameter in twin.parameters()}
+
+    def head_modules(self) -> list[str]:
+        """The modules of the base that are trained whole with an adapter."""
+        if self.handle is None or self.name is None:
+            return []
+        return list(self.handle.engine.adapters[self.name].heads)
+
+    def base(self) -> BaseModel:
+        """What this trains on."""
+        found = own_base(Structure(self.model) if self.handle is None else self.handle.structure, self.identity)
+        return found or BaseModel(self.recipe.base.id)
 
     def counts(self) -> dict[str, int]:
         """How many numbers train, in the head alone, and in the base (as many as it has in full precision)."""
@@ -125,8 +137,6 @@ def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str 
         offline=offline,
         token=token,
     )
-    if folder.is_dir():
-        identity = Identity(spec.id, None, identity.weights_sha256)  # a folder as the recipe names it
     if spec.tokenizer is not None:
         tokenizer = pretrained("AutoTokenizer", str(recipe.folder / spec.tokenizer), {"local_files_only": True})
     processor = None

@@ -1,0 +1,75 @@
+"""Train an adapter of the bundled index again, from its recipe, and say whether it reaches its figures.
+
+    python -m recipes.again sentiment/bert-lora
+
+Fetches the data that the recipe names (python -m recipes.data), trains into runs/<name>, and compares each figure of the
+test part with the interval that the index states. Exit code 1: one lies outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hubcli import api
+from hubcli.manifest import Entry
+from hubcli.recipe import Recipe, read
+
+ROOT = Path(__file__).parent.parent
+RECIPES, INDEX = ROOT / "recipes", ROOT / "registry-index"
+
+
+def data_sets(recipe: Recipe) -> list[str]:
+    """The names of the data sets under recipes/.data that a recipe reads."""
+    files = [Path(path) for part in (recipe.data.train, recipe.data.validation, recipe.data.test) for path in part]
+    return sorted({path.parent.name for path in files if path.parent.parent.name == ".data"})
+
+
+def compared(stated: list[dict[str, Any]], found: list[dict[str, Any]]) -> tuple[list[str], bool]:
+    """(a line for each stated figure, whether all that have an interval were reached)."""
+    new = {metric["name"]: metric["value"] for metric in found if metric["split"] == "test"}
+    lines, reached = [], True
+    for metric in stated:
+        if metric["interval"] is None or metric["name"] not in new:
+            continue
+        low, high = metric["interval"]
+        value = new[metric["name"]]
+        within = low <= value <= high or _better(metric, value)
+        reached &= within
+        said = "reached" if within else "NOT reached"
+        lines.append(f"{metric['name']}: {value:.4f}, stated {metric['value']:.4f} [{low:.4f}, {high:.4f}]: {said}")
+    return lines, reached
+
+
+def _better(metric: dict[str, Any], value: float) -> bool:
+    lower = metric["name"] in ("perplexity", "loss")
+    return value < metric["interval"][0] if lower else value > metric["interval"][1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="e.g. sentiment/bert-lora")
+    parser.add_argument("--out", type=Path, help="the run's folder; default: runs/<name>")
+    parser.add_argument("--force", action="store_true", help="replace a run that is there")
+    args = parser.parse_args()
+    from recipes.data.__main__ import main as fetch
+
+    recipe = RECIPES / f"{args.name}.toml"
+    if code := fetch(data_sets(read(recipe))):
+        return code
+    report = api.train(recipe, args.out, force=args.force, say=lambda text: print(text, file=sys.stderr), bar=True)
+    entry = INDEX / f"{args.name}.json"
+    if not entry.is_file():
+        print(f"{args.name} is in no index: nothing to compare with")
+        return 0
+    stated = Entry.from_json(json.loads(entry.read_text(encoding="utf-8"))).releases[-1]
+    lines, reached = compared([metric.to_json() for metric in stated.metrics], report["metrics"])
+    print("\n".join(lines))
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

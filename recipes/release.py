@@ -1,0 +1,163 @@
+"""Turn a finished run into an entry of the bundled index: model card, files by hash, entry. Same run, same bytes.
+
+    python -m recipes.release runs/sentiment/bert-lora --published 2026-11-21T00:00:00Z
+
+Reads the run's folder and recipes/<name>.toml; writes registry-index/<group>/<name>.json, registry-index/_files/<sha256> and
+the group's owner in _owners.json. A version that is there already is never changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from hubcli.manifest import ENTRY_V, BaseModel, Entry, FileSpec, Head, Metric, Release
+from hubcli.recipe import FUSION, Recipe, read
+from recipes.again import INDEX, RECIPES, ROOT
+from recipes.card import card
+
+ROLES = {
+    "adapter_config.json": "config",
+    "adapter_fusion_config.json": "config",
+    "manifest.json": "config",
+    "labels.json": "config",
+    "tokenizer.json": "tokenizer",
+    "tokenizer_config.json": "tokenizer",
+    "special_tokens_map.json": "tokenizer",
+    "README.md": "card",
+}
+OWNERS_V = 1
+
+
+def training_note(recipe: Recipe, file: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """What `info` tells about the origin: recipe, data with its licence, what was trained how long."""
+    told = recipe.release
+    return {
+        "recipe": file.resolve().relative_to(ROOT.resolve()).as_posix(),
+        "recipe_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "data": {"name": recipe.data.name, "license": told["data_license"], "citation": told.get("citation", "")},
+        "base_license": told["base_license"],
+        "rows": run["rows"],
+        "seed": run["seed"],
+        "parameters": run["parameters"],
+        "steps": run["steps"],
+        "best": run["best"],
+        "versions": {name: run["versions"][name] for name in ("torch", "transformers")},
+    }
+
+
+def metrics(run: dict[str, Any]) -> tuple[Metric, ...]:
+    """The test figures, rounded."""
+    return tuple(
+        Metric(
+            name=found["name"],
+            value=rounded(found["value"]),
+            dataset=found["dataset"],
+            split=found["split"],
+            n=found["n"],
+            seed=found["seed"],
+            interval=None if found["interval"] is None else tuple(map(rounded, found["interval"])),
+        )
+        for found in run["metrics"]
+        if found["split"] == "test"
+    )
+
+
+def rounded(value: float) -> float:
+    return round(value, 4)
+
+
+def release_of(recipe: Recipe, file: Path, run: dict[str, Any], files: list[FileSpec], published: str) -> Release:
+    told = recipe.release
+    fusion = recipe.method.name == FUSION
+    return Release(
+        version=told["version"],
+        license=told["license"],
+        published=published,
+        method=None if fusion else recipe.method.name,
+        method_config={} if fusion else run["config"],
+        requires=dict.fromkeys(recipe.method.adapters.values(), "^1.0") if fusion else {},
+        base=BaseModel.from_json(run["base"]),
+        task=run["pipeline"],
+        language=tuple(told.get("language", ())),
+        files=tuple(files),
+        head=Head(tuple(run["head"]["labels"]), tuple(run["head"]["modules"])) if run["head"]["modules"] else None,
+        metrics=metrics(run),
+        training=training_note(recipe, file, run),
+    )
+
+
+def keep_files(folder: Path, index: Path) -> list[FileSpec]:
+    """Copy the adapter's files to `_files/<sha256>`."""
+    specs = []
+    for path in sorted(folder.iterdir()):
+        raw = path.read_bytes()
+        role = "weights" if path.suffix == ".safetensors" else ROLES[path.name]
+        specs.append(FileSpec(path.name, len(raw), hashlib.sha256(raw).hexdigest(), role))
+        (index / "_files").mkdir(parents=True, exist_ok=True)
+        (index / "_files" / specs[-1].sha256).write_bytes(raw)
+    return specs
+
+
+def add(index: Path, recipe: Recipe, release: Release) -> Path:
+    """Put a release into its entry, newest last.
+
+    Raises:
+        SystemExit: this version is there with other content.
+    """
+    assert recipe.name is not None
+    path = index / f"{recipe.name}.json"
+    authors = tuple({"name": name} for name in recipe.release["authors"])
+    kind = "fusion" if recipe.method.name == FUSION else "adapter"
+    before: tuple[Release, ...] = ()
+    if path.exists():
+        before = Entry.from_json(json.loads(path.read_text(encoding="utf-8"))).releases
+    same = next((old for old in before if old.version == release.version), None)
+    if same is not None and same.to_json() != release.to_json():
+        raise SystemExit(f"{recipe.name} {release.version} is there already, with other content")
+    releases = before if same is not None else (*before, release)
+    entry = Entry(ENTRY_V, kind, recipe.name, recipe.release["description"], authors, releases)
+    write_json(path, entry.to_json())
+    return path
+
+
+def write_json(path: Path, document: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def add_owner(path: Path, group: str, owner: str) -> None:
+    owners: dict[str, Any] = {"v": OWNERS_V, "groups": {}}
+    if path.exists():
+        owners = json.loads(path.read_text(encoding="utf-8"))
+    owners["groups"].setdefault(group, [owner])
+    owners["groups"] = dict(sorted(owners["groups"].items()))
+    write_json(path, owners)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the folder of a run that is done")
+    parser.add_argument("--recipe", type=Path, help="default: recipes/<the run's name>.toml")
+    parser.add_argument("--index", type=Path, default=INDEX)
+    parser.add_argument("--published", required=True, help="UTC time, YYYY-MM-DDThh:mm:ssZ")
+    args = parser.parse_args()
+    run = json.loads((args.run / "run.json").read_text(encoding="utf-8"))
+    if run["status"] != "done":
+        raise SystemExit(f"{args.run} is not done")
+    file = args.recipe or RECIPES / f"{run['name']}.toml"
+    recipe = read(file)
+    folder = args.run / "adapter"
+    (folder / "README.md").write_text(card(recipe, run), encoding="utf-8", newline="\n")
+    release = release_of(recipe, file, run, keep_files(folder, args.index), args.published)
+    print(add(args.index, recipe, release))
+    add_owner(
+        args.index / "_owners.json", recipe.name.split("/")[0] if recipe.name else "", recipe.release["authors"][0]
+    )
+
+
+if __name__ == "__main__":
+    main()
