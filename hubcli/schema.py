@@ -8,6 +8,7 @@ anything else goes to the judge.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -38,8 +39,14 @@ def check(document: Any, schema_name: str, *, where: str = "") -> list[Fault]:
     accepts = _compiled(schema_name)
     if accepts is not None and accepts(document):
         return []
-    faults = [fault for error in _validator(schema_name).iter_errors(document) for fault in _faults(error, where)]
-    return sorted(set(faults), key=lambda fault: (fault.field, fault.expected))
+    return _sorted(_validator(schema_name).iter_errors(document), where)
+
+
+def faults_of(document: Any, schema: dict[str, Any], *, where: str = "") -> list[Fault]:
+    """All faults of a document against a schema that is no file of ours, such as a method's of its config."""
+    from jsonschema import Draft202012Validator
+
+    return _sorted(Draft202012Validator(schema).iter_errors(document), where)
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -65,6 +72,11 @@ def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(load_schema(name))
+
+
+def _sorted(errors: Iterable[Any], where: str) -> list[Fault]:
+    faults = {fault for error in errors for fault in _faults(error, where)}
+    return sorted(faults, key=lambda fault: (fault.field, fault.expected))
 
 
 def _faults(error: Any, where: str) -> list[Fault]:

@@ -46,6 +46,7 @@ ROOMS: dict[str, list[str]] = {
         "out_folder",
         "merge_terms",
         "hashes",
+        "sizes",
         "smiles_tokenizer",
     ],
     "plugins": ["hookspecs", "method", "merge_types", "plugins", "packaged_bases", "converted_bases"],

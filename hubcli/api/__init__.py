@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hubcli.api.adapters import install, list, resolve, uninstall, upgrade, verify
     from hubcli.api.catalogue import info, outdated, search
+    from hubcli.api.comparing import compare
     from hubcli.api.converting import convert
     from hubcli.api.evaluating import eval
     from hubcli.api.exporting import export
@@ -37,6 +38,7 @@ _MODULES = {
     "models": ("load_adapter", "adapt"),
     "predictions": ("run",),
     "converting": ("convert",),
+    "comparing": ("compare",),
     "merging": ("merge",),
     "evaluating": ("eval",),
     "exporting": ("export",),
@@ -56,6 +58,7 @@ __all__ = [
     "cache_dir",
     "cache_prune",
     "cache_size",
+    "compare",
     "convert",
     "doctor",
     "eval",

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hubcli.sizes import size
+
+__all__ = ["clean", "clean_lines", "columns", "size", "to_json"]
+
 
 def clean(text: object) -> str:
     """`text` on one line, without control characters, bidi overrides and other format characters (categories C*)."""
@@ -30,15 +34,6 @@ def to_json(document: object) -> str:
     if text.isascii() and "\x7f" not in text:
         return text
     return "\n".join("".join(c if c == clean(c) else json.dumps(c)[1:-1] for c in line) for line in text.split("\n"))
-
-
-def size(count: float) -> str:
-    """A number of bytes for a person: 301.5 kB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
 
 
 def columns(rows: Sequence[tuple[Any, ...]], header: tuple[str, ...]) -> list[str]:

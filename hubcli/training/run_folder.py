@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hubcli import recipe as recipes
 from hubcli import toml_file
 from hubcli._version import __version__
 from hubcli.errors import NotFoundError, UsageError
@@ -43,7 +44,7 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | 
     if resume:
         if found is None:
             raise NotFoundError(f"{folder}: no run to resume", hint="leave --resume out")
-        if not (folder / RECIPE).is_file() or (folder / RECIPE).read_text(encoding="utf-8") != written(recipe):
+        if not same(folder, recipe):
             raise UsageError(
                 f"{folder} is the run of another recipe",
                 hint=f"train {folder / RECIPE} --resume, or give another --out",
@@ -59,6 +60,15 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | 
     return found
 
 
+def same(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder's run is of this recipe: the same is said, whatever has a default since then."""
+    file = folder / RECIPE
+    try:
+        return file.is_file() and written(recipes.read(file)) == written(recipe)
+    except UsageError:
+        return False
+
+
 def begin(folder: Path, recipe: Recipe) -> None:
     """An empty run: what was there before goes. `check` has allowed it."""
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -66,6 +76,14 @@ def begin(folder: Path, recipe: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     toml_file.write(folder / RECIPE, written(recipe))
     write(folder, {"v": V, "status": RUNNING, "recipe_sha256": recipe.digest()})
+
+
+def sweep(folder: Path) -> None:
+    """Take away what a kill left of files and folders that were about to be put in place."""
+    for path in (*folder.glob(".adapter-*"), *folder.glob(".model-*")):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob("*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def read(folder: Path) -> Json | None:
@@ -137,6 +155,9 @@ def _rooted(recipe: Recipe) -> Json:
     data = document["data"]
     for part in PARTS:
         data[part] = [str(recipe.folder / path) for path in data[part]]
+    document["data"] = {key: value for key, value in data.items() if value != []}  # said as a recipe says it: not at all
+    if document["train"]["max_steps"] is not None:
+        del document["train"]["epochs"]
     for table, key in (("base", "id"), ("base", "tokenizer")):
         given = document[table][key]
         if given is not None and (recipe.folder / given).exists():

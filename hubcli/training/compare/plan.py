@@ -1,0 +1,150 @@
+"""Which trainings a comparison is made of: a recipe for each method and seed, and what is there of it already."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hubcli import quantised
+from hubcli.errors import UsageError
+from hubcli.plugins import plugins
+from hubcli.recipe import FULL, FUSION, Recipe, made
+from hubcli.schema import faults_of
+from hubcli.training import run_folder
+
+Json = dict[str, Any]
+NEW, BROKEN_OFF, DONE = "new", "broken off", "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training. `text` is its recipe as TOML with every default filled in, `state` what was found of it."""
+
+    method: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+    text: str
+    state: str = NEW
+
+    @property
+    def name(self) -> str:
+        """Also of its folder, its recipe and its log."""
+        return f"{self.method}-{self.seed}"
+
+    @property
+    def file(self) -> Path:
+        """Its recipe, beside its folder."""
+        return self.folder.with_name(f"{self.name}.toml")
+
+    @property
+    def log(self) -> Path:
+        """What its process says."""
+        return self.folder.with_name(f"{self.name}.log")
+
+
+def methods_of(recipe: Recipe) -> list[str]:
+    """What is compared where nobody says otherwise: the recipe's own method, then those that it says more about."""
+    return list(dict.fromkeys([recipe.method.name, *recipe.compare]))
+
+
+def planned(recipe: Recipe, methods: Sequence[str], seeds: Sequence[int], folder: Path) -> list[Run]:
+    """Every run, method by method; nothing is written.
+
+    Raises:
+        UsageError: E_RECIPE: a key or a value that a method can't have. MethodNotFoundError, PluginError: no such method.
+        MissingExtraError: a method needs a package that is not installed.
+    """
+    for word, given in (("method", methods), ("seed", seeds)):
+        if not given or len(set(given)) != len(given):
+            raise UsageError(f"expected at least one {word}, each once; found {', '.join(map(str, given)) or 'none'}")
+    recipes = {method: recipe_of(recipe, method) for method in methods}
+    return [_run(recipes[method], seed, folder) for method in methods for seed in seeds]
+
+
+def recipe_of(recipe: Recipe, method: str) -> Recipe:
+    """The recipe with another method in the place of its own, and with what `compare.METHOD` says is different for it.
+
+    The recipe's own method keeps its config; another begins with its own defaults. Paths are absolute.
+
+    Raises:
+        UsageError, MethodNotFoundError, PluginError, MissingExtraError: as `planned`.
+    """
+    document = tomllib.loads(run_folder.written(recipe))
+    change = document.pop("compare", {}).get(method, {})
+    own = document["method"]
+    if method != recipe.method.name:
+        own = {key: own[key] for key in ("head", "save_dtype") if key in own and not (method == FULL and key == "head")}
+    config = {**own.get("config", {}), **change.get("config", {})}
+    rest = {key: change[key] for key in ("head", "quantize") if key in change}
+    document["method"] = {**own, "name": method, **({"config": config} if config else {}), **rest}
+    document["train"] = _trained(document.get("train", {}), change.get("train", {}))
+    found = made(document, recipe.folder, where=f"compare.{method}")
+    _check_method(found)
+    return found
+
+
+def _trained(own: Mapping[str, Any], change: Mapping[str, Any]) -> Json:
+    """How long it takes is said once: by epochs or by steps, whichever the change names."""
+    drop = {"epochs": "max_steps", "max_steps": "epochs"}
+    gone = {drop[key] for key in change if key in drop}
+    return {**{key: value for key, value in own.items() if key not in gone}, **change}
+
+
+def _check_method(recipe: Recipe) -> None:
+    method = recipe.method
+    if method.name not in (FULL, FUSION):
+        info = plugins().method(method.name)
+        kind = method.quantize or plugins().method_class(method.name).quantize
+        _check_config(method.name, method.config, info.config_schema)
+    else:
+        kind = method.quantize
+    if kind is not None:
+        quantised.check(kind)
+
+
+def _check_config(method: str, config: Json, schema: Json) -> None:
+    """What the schema of a method's config can say of the keys that are given; its defaults bring the rest."""
+    known = schema.get("properties", {})
+    problems = faults_of(config, {key: value for key, value in schema.items() if key != "required"}, where="config")
+    close = {key: get_close_matches(key, known, 1, 0.75) for key in config if key not in known}
+    wrong = [f"config.{key}: did you mean '{found[0]}'?" for key, found in close.items() if found]
+    if problems or wrong:
+        text = "; ".join([*map(str, problems), *wrong])
+        raise UsageError(f"compare.{method}: {text}", id="E_RECIPE")
+
+
+def _run(recipe: Recipe, seed: int, folder: Path) -> Run:
+    document = {**tomllib.loads(run_folder.written(recipe)), "seed": seed}
+    found = made(document, recipe.folder)
+    method = found.method.name
+    return Run(method, seed, found, folder / f"{method}-{seed}", run_folder.written(found))
+
+
+def found(run: Run, data: Sequence[Json], *, force: bool) -> Run:
+    """The run with the state of what is in its folder.
+
+    Args:
+        data: the files that would be read now, as `Examples.files`. force: what is there may be replaced.
+
+    Raises:
+        UsageError: the folder holds another recipe's run, or a run on other data, and `force` is not given.
+    """
+    there = run_folder.read(run.folder)
+    if there is None or force:
+        return run
+    other = "another recipe" if not run_folder.same(run.folder, run.recipe) else None
+    if other is None and there["status"] == run_folder.DONE and _hashes(there["data"]) != _hashes(data):
+        other = "other data"
+    if other is not None:
+        raise UsageError(f"{run.folder} is a run of {other}", hint="give another --out, or --force to train it anew")
+    return replace(run, state=DONE if there["status"] == run_folder.DONE else BROKEN_OFF)
+
+
+def _hashes(files: Sequence[Json]) -> list[Any]:
+    """What says that data is the same, wherever it lies."""
+    return [{key: value for key, value in file.items() if key != "path"} for file in files]
