@@ -17,7 +17,7 @@ from hubcli.formats.weights import cast
 from hubcli.out_folder import appearing
 from hubcli.recipe import Recipe
 from hubcli.training import examples as data
-from hubcli.training import run_folder
+from hubcli.training import linears, run_folder
 from hubcli.training.examples import Examples
 from hubcli.training.journal import Journal, Say
 from hubcli.training.loop import CHECKPOINTS, Loop, arguments
@@ -191,6 +191,7 @@ def _report(
         "rows": {part: len(rows) for part, rows in examples.parts.items()},
         "data": list(examples.files),
         "parameters": counts,
+        "linears": linears.memory(setup),
         "steps": state.global_step,
         "epochs": state.epoch,
         "seconds_per_epoch": round(journal.seconds / max(1, journal.steps) * per_epoch, 3),
