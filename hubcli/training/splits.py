@@ -22,7 +22,7 @@ JOIN = "\x1f"
 
 def normalised(columns: Iterable[str]) -> str:
     """What two inputs that say the same have in common."""
-    return JOIN.join(" ".join(text.lower().split()) for text in columns)
+    return JOIN.join([" ".join(text.lower().split()) for text in columns])
 
 
 def key(columns: Iterable[str]) -> bytes:

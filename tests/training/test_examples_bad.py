@@ -179,7 +179,7 @@ def test_a_column_of_numbers_is_none_of_labels(tmp_path: Path) -> None:
 
 def test_a_fault_names_the_column_of_the_file(tmp_path: Path) -> None:
     write(tmp_path, "train.csv", "review,label\n,a\n")
-    with pytest.raises(UsageError, match='expected text in "review": train.csv:2'):
+    with pytest.raises(UsageError, match=r'expected text in "review": train\.csv:2'):
         load(recipe(tmp_path, train="train.csv", columns={"text": "review"}))
 
 
