@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hubcli.adapter import Adapter
 
 TOKENIZER, CONFIG, SPECIAL_MAP = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+TEMPLATE = "chat_template.jinja"  # where transformers keeps the config's chat_template in a folder of this machine
 MAX_CONFIG = 32 << 20  # bytes
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -95,7 +96,7 @@ class OwnTokenizer:
             return
         if not (self.folder / TOKENIZER).is_file():
             raise NotFoundError(f"{self.folder / TOKENIZER} is gone: the tokenizer can't be written again")
-        for name in (TOKENIZER, CONFIG, SPECIAL_MAP):
+        for name in (TOKENIZER, CONFIG, SPECIAL_MAP, TEMPLATE):
             if (self.folder / name).is_file() and self.folder.resolve() != folder.resolve():
                 shutil.copyfile(self.folder / name, folder / name)
 
@@ -168,6 +169,8 @@ def _check_room(name: str, tokens: int, model: Any) -> None:
 def _config(folder: Path, name: str, ids: Mapping[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """(the values that count, what is ignored)."""
     said = {**_read(folder / SPECIAL_MAP), **_read(folder / CONFIG)}
+    if (folder / TEMPLATE).is_file() and (folder / TEMPLATE).stat().st_size <= MAX_CONFIG:
+        said["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8", errors="replace")
     found: dict[str, Any] = {}
     for key in SPECIAL:
         value = said.get(key)

@@ -21,6 +21,7 @@ from hubcli.frozen import frozen
 
 FIRST_PARTY = "hubcli"
 Claim = str | dict[str, Any]
+Errors = tuple[type[Exception], ...]
 DOCTOR = "run 'hubcli plugins doctor', or switch it off with HUBCLI_DISABLE_PLUGINS={}"
 
 
@@ -193,12 +194,7 @@ class Plugins:
             ) from error
 
     def call(
-        self,
-        kind: str,
-        hook: str,
-        read: Callable[[Any], Any] = _same,
-        raised: tuple[type[Exception], ...] = (),
-        **arguments: Any,
+        self, kind: str, hook: str, read: Callable[[Any], Any] = _same, raised: Errors = (), **arguments: Any
     ) -> Iterator[Any]:
         """Call a hook on each enabled plugin of a kind, one by one; yields what is not None, records what raises.
 

@@ -216,13 +216,20 @@ def test_it_goes_where_the_adapter_goes(folders: dict[str, Path], tmp_path: Path
 def test_a_tokenizer_that_is_given_is_saved(folders: dict[str, Path], made: Path, tmp_path: Path) -> None:
     given = AutoTokenizer.from_pretrained(made / "tokenizer")
     given(TEXTS, truncation=True, max_length=4)
+    given.chat_template = "{{ messages[0].content }}"
     handle = load_adapter(str(folders["plain"]))
     handle.save("plain", tmp_path / "with", tokenizer=given)
+    assert len(Tokenizer.from_file(str(tmp_path / "with" / "tokenizer.json")).encode(TEXTS[0]).ids) > 4, (
+        "it cuts nothing"
+    )
     again = load_adapter(str(tmp_path / "with"))
     assert ids_of(again.tokenizer) == [ids for _, ids in GOLDEN]
     plain = PreTrainedTokenizerFast.from_pretrained(tmp_path / "with")
     assert ids_of(plain) == [ids for _, ids in GOLDEN] and plain.model_max_length == 512
     agree(again, TEXTS[:2])
+    assert again.tokenizer.apply_chat_template([{"role": "user", "content": "CC"}], tokenize=False) == "CC"
+    given.save_pretrained(tmp_path / "with")  # transformers' way: the template in a file of its own
+    assert load_adapter(str(tmp_path / "with")).tokenizer.chat_template == given.chat_template
     with pytest.raises(UnsupportedError, match=r"a str can't be written as tokenizer\.json"):
         handle.save("plain", tmp_path / "no", tokenizer="[UNK]")
 

@@ -11,12 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from hubcli import converted_bases
+from hubcli.api import cache_prune, cache_size
 from hubcli.bases import load_base
 from hubcli.converted_bases import Conversion, from_gguf, kept_folder, make
 from hubcli.errors import ContentError, MissingExtraError
@@ -95,6 +97,10 @@ def test_it_is_made_once_and_again_where_it_was_touched(reactions: Path) -> None
         assert hubcli_find_base_model(REACTIONS, None) == reactions
     assert (reactions / "model.safetensors").stat().st_size == before.st_size
     assert [entry.name for entry in reactions.parent.iterdir()] == [reactions.name], "nothing half made is left"
+    assert cache_size()["converted_bytes"] > before.st_size
+    (reactions.parent / ".base-half-made").mkdir()
+    assert cache_prune()["removed"] == [str(reactions)] and not reactions.exists()
+    assert (reactions.parent / ".base-half-made").is_dir(), "somebody may be making it now"
 
 
 def test_other_files_in_the_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +152,58 @@ def test_a_gguf_that_is_none_says_why(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ContentError, match=r"m\.gguf could not be converted"):
         from_gguf(tmp_path / "m.gguf", tmp_path / "out")
+
+
+def tiny_gguf(file: Path) -> dict[str, np.ndarray]:
+    """A Llama of one layer with grouped queries, as llama.cpp files it; returns its tensors as they are filed."""
+    gguf = pytest.importorskip("gguf")
+    writer, random = gguf.GGUFWriter(str(file), "llama"), np.random.default_rng(0)
+    for key, value in (("context_length", 64), ("embedding_length", 32), ("block_count", 1), ("feed_forward_length", 64),
+                       ("head_count", 4), ("head_count_kv", 2), ("rope_dimension_count", 8), ("vocab_size", 60)):  # fmt: skip
+        getattr(writer, f"add_{key}")(value)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    tokens = ["<|endoftext|>", *(chr(65 + i) for i in range(58)), "AB"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * 59)
+    writer.add_token_merges(["A B"])
+    for key in ("bos", "eos", "unk", "pad"):
+        getattr(writer, f"add_{key}_token_id")(0)
+    writer.add_chat_template("{{ messages[0].content }}")
+    shapes = {"token_embd": (60, 32), "output_norm": (32,), "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,),
+              "blk.0.attn_q": (32, 32), "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32),
+              "blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}  # fmt: skip
+    made = {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+    for name, array in made.items():
+        writer.add_tensor(f"{name}.weight", array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return made
+
+
+@pytest.mark.slow
+def test_a_small_gguf_becomes_an_ordinary_folder(tmp_path: Path) -> None:
+    filed = tiny_gguf(tmp_path / "tiny.gguf")
+    hashes = set()
+    for name in ("once", "again"):
+        (tmp_path / name).mkdir()
+        from_gguf(tmp_path / "tiny.gguf", tmp_path / name)
+        hashes.add(sha256_of(tmp_path / name / "model.safetensors"))
+    assert len(hashes) == 1, "the same file gives the same bytes"
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "once")
+    assert type(model).__name__ == "LlamaForCausalLM" and model.dtype is torch.float32
+    layer, heads = model.model.layers[0], {"q": 4, "k": 2}
+    for key, heads_of in heads.items():  # llama.cpp files each head's two halves of dimensions as pairs
+        paired = torch.from_numpy(filed[f"blk.0.attn_{key}"]).view(heads_of, 4, 2, 32)
+        halves = paired.transpose(1, 2).reshape(-1, 32)
+        assert torch.equal(getattr(layer.self_attn, f"{key}_proj").weight, halves)
+    assert torch.equal(layer.mlp.down_proj.weight, torch.from_numpy(filed["blk.0.ffn_down"]))
+    assert torch.equal(model.lm_head.weight, torch.from_numpy(filed["token_embd"])), "tied"
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "once")
+    assert tokenizer("ABC")["input_ids"] == [59, 3] and tokenizer.chat_template == "{{ messages[0].content }}"
 
 
 @CARRIED
