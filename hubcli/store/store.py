@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -156,11 +157,12 @@ class Store(Contents):
             if present is None:
                 raise NotFoundError(f"{name} {version} was removed meanwhile")
             record = dataclasses.replace(present.record, measured=merged(present.record.measured, rows))
-            fresh = self.layout.fresh("record")
+            fresh, installed_at = self.layout.fresh("record"), folder.stat()
             fresh.mkdir(parents=True)
             try:
                 write_record(fresh, record)
                 (fresh / NAME).replace(folder / NAME)
+                os.utime(folder, ns=(installed_at.st_atime_ns, installed_at.st_mtime_ns))  # says when it was installed
             finally:
                 pruning.remove(fresh)
             fsync_folder(folder)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import random
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +13,30 @@ import sklearn.metrics as sk
 import torch
 import transformers as tf
 from huggingface_hub import constants
-from peft import LoraConfig, PeftModel, get_peft_model
-from seqeval.metrics import f1_score as span_f1
+from peft import PeftModel
 from torch.nn import functional as F
 
 from hubcli import api, measured
 from hubcli.errors import PolicyError
-from tests.api.hub_repos import TARGETS, WORDS, adapter_folder, base_folder
+from tests.api.hub_repos import TARGETS, adapter_folder, at_hub, off_line
 from tests.support.adapters import BASE_ID, IndexFolder
 from tests.support.cli import hubcli
+from tests.support.composed import compose, composed
+from tests.support.evaluated import LABELS, ROWS, copied, figures, prepared, table, texts
+from tests.support.hub_server import LiveHub, allow_loopback
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-LABELS = ["no", "yes", "maybe"]
-ROWS = 40
-
-
-def texts(n: int, seed: int = 3) -> list[str]:
-    dice = random.Random(seed)
-    return [" ".join(dice.choice(WORDS) for _ in range(dice.randrange(2, 12))) + f" {i}" for i in range(n)]
-
-
-def table(file: Path, header: list[str], rows: list[tuple[Any, ...]]) -> Path:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([header, *rows])
-    return file
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bases, adapters for three labels (a, b) and for words (words), and data."""
-    root = tmp_path_factory.mktemp("eval")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        base, words = base_folder(root / "base"), base_folder(root / "llama", "llama")
-        for seed, name in enumerate("ab", 1):
-            adapter_folder(root / name, base, str(base), classes=3, labels=LABELS, seed=seed)
-        adapter_folder(root / "words", words, str(words), family="llama", task="CAUSAL_LM")
-    dice = random.Random(1)
-    table(root / "test.csv", ["text", "label"], [(text, dice.choice(LABELS)) for text in texts(ROWS)])
-    return root
+    return prepared(tmp_path_factory.mktemp("eval"))
 
 
 @pytest.fixture
 def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own with the adapters, the data and no figures; bases lie elsewhere."""
-    for name in ("a", "b", "words"):
-        shutil.copytree(made / name, tmp_path / name)
-    shutil.copy(made / "test.csv", tmp_path)
+    copied(made, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -88,10 +62,6 @@ def said(made: Path, name: str, rows: list[dict[str, str]]) -> tuple[list[int], 
             logits = model(**tokens).logits[0]
         found.append((int(logits.argmax()), float(F.cross_entropy(logits, torch.tensor(LABELS.index(row["label"]))))))
     return [one for one, _ in found], [loss for _, loss in found]
-
-
-def figures(document: Any, at: int = 0) -> dict[str, dict[str, Any]]:
-    return {figure["name"]: figure for figure in document["results"][at]["figures"]}
 
 
 @pytest.mark.parametrize("size", ["1", "7", "64"])
@@ -130,77 +100,6 @@ def test_a_composition_and_the_children_of_a_parallel(here: Path, made: Path) ->
     mixed = hubcli("eval", "average(./a, ./b, weights=[0.8, 0.5])", "--data", "test.csv", "--json").document
     assert figures(mixed)["mcc"]["value"] == pytest.approx(sk.matthews_corrcoef(right, best))
     assert mixed["written"] is None and not (here / "a" / "metrics.json").exists()
-
-
-def words_model(made: Path) -> tuple[Any, Any]:
-    plain = tf.AutoModelForCausalLM.from_pretrained(made / "llama")
-    return PeftModel.from_pretrained(plain, str(made / "words")).eval(), tf.AutoTokenizer.from_pretrained(
-        made / "llama"
-    )
-
-
-def test_perplexity(here: Path, made: Path) -> None:
-    table(here / "plays.csv", ["line"], [(text,) for text in texts(12)])
-    answer = hubcli("eval", "./words", "--data", "plays.csv", "--column", "text=line", "--json")
-    assert answer.code == 0, answer.err
-    model, tokenizer = words_model(made)
-    nats = count = 0.0
-    for text in texts(12):
-        ids = torch.tensor([tokenizer(text)["input_ids"]])
-        with torch.no_grad():
-            logits = model(input_ids=ids).logits
-        nats += float(F.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="sum"))
-        count += ids.shape[1] - 1
-    found = figures(answer.document)
-    assert found["perplexity"]["value"] == pytest.approx(math.exp(nats / count), rel=1e-5)
-    assert found["loss"]["value"] == pytest.approx(nats / count, rel=1e-5)
-    assert list(found) == ["perplexity", "loss"] and found["loss"]["n"] == 12
-
-
-def test_exact_match_of_what_is_generated(here: Path, made: Path) -> None:
-    """Every second answer is what plain peft generates, the others are not."""
-    model, tokenizer = words_model(made)
-    rows = []
-    for at, text in enumerate(texts(8)):
-        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-        made_up = model.generate(input_ids=ids, max_new_tokens=3, do_sample=False, pad_token_id=0)
-        words = tokenizer.decode(made_up[0, ids.shape[1] :], skip_special_tokens=True)
-        rows.append((text, words if at % 2 and words.strip() else "film film film film"))
-    wanted = sum(answer != "film film film film" for _, answer in rows) / len(rows)
-    table(here / "asked.csv", ["prompt", "answer"], rows)
-    pair = ("--column", "prompt=prompt", "--column", "answer=answer")
-    answer = hubcli("eval", "./words", "--data", "asked.csv", *pair, "--exact-match", "--max-answer", "3", "--json")
-    assert answer.code == 0, answer.err
-    found = answer.document["results"][0]["figures"][0]
-    assert (found["name"], found["value"]) == ("exact_match", wanted) and wanted > 0
-
-
-def test_tags_as_seqeval_says(here: Path, made: Path) -> None:
-    tags = ["O", "B-X", "I-X"]
-    torch.manual_seed(4)
-    plain = tf.AutoModelForTokenClassification.from_pretrained(made / "base", num_labels=3)
-    tuned = get_peft_model(plain, LoraConfig(task_type="TOKEN_CLS", r=2, target_modules=TARGETS["bert"]))
-    for parameter in tuned.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.5)
-    tuned.peft_config["default"].base_model_name_or_path = str(made / "base")
-    tuned.save_pretrained(here / "tags")
-    (here / "tags" / "config.json").write_text(json.dumps({"id2label": dict(enumerate(tags))}))
-    dice, rows = random.Random(2), []
-    for text in texts(20):
-        rows.append({"tokens": text.split(), "tags": [dice.choice(tags) for _ in text.split()]})
-    (here / "tags.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    answer = hubcli("eval", "./tags", "--data", "tags.jsonl", "--json")
-    assert answer.code == 0, answer.err
-    tokenizer, predicted = tf.AutoTokenizer.from_pretrained(made / "base"), []
-    for row in rows:
-        ids = torch.tensor([tokenizer(row["tokens"], is_split_into_words=True)["input_ids"]])
-        with torch.no_grad():
-            predicted.append([tags[i] for i in tuned.eval()(input_ids=ids).logits[0].argmax(-1)])
-    assert {len(row["tokens"]) for row in rows} == {len(row) for row in predicted}, "a token a word"
-    found = figures(answer.document)
-    assert found["f1"]["value"] == pytest.approx(span_f1([row["tags"] for row in rows], predicted))
-    assert list(found)[:4] == ["f1", "precision", "recall", "accuracy"]
 
 
 def test_columns_labels_and_a_limit(here: Path) -> None:
@@ -319,6 +218,39 @@ def test_the_folder_of_an_installed_adapter_is_no_place_for_figures(here: Path, 
     with pytest.raises(PolicyError, match="an installed adapter's folder"):
         measured.write(Path(folder), [])
     assert hubcli("verify", "--json").document["ok"]
+
+
+def test_of_a_composition_that_is_an_entry(here: Path, shop: Path) -> None:
+    parts = {"acme/moods": "^1", "acme/others": "^1"}
+    index = IndexFolder(shop)
+    document = json.loads((shop / "acme" / "moods.json").read_text())
+    index.write("acme/others", {**document, "name": "acme/others"})
+    mixed = composed("average(acme/moods, acme/others)", parts, task="text-classification")
+    compose(index, "acme/mix", mixed)
+    answer = hubcli("eval", "acme/mix", "--data", "test.csv", "--json")
+    assert answer.code == 0, answer.err
+    alone = hubcli("eval", "acme/moods", "--data", "test.csv", "--json").document
+    assert figures(answer.document)["mcc"] == figures(alone)["mcc"]
+    counts = {name: len(hubcli("info", name, "--json").document["measured"]) for name in (*parts, "acme/mix")}
+    assert counts == {"acme/moods": 4, "acme/others": 0, "acme/mix": 4} and hubcli("verify").code == 0
+
+
+def test_of_a_hub_s_repository(here: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without labels of its own: --label-map says which of its classes a value is."""
+    allow_loopback(monkeypatch)
+    with LiveHub(tmp_path / "hub") as hub:
+        hub.import_folder("acme/bert", made / "base")
+        at_hub(monkeypatch, hub, tmp_path / "client")
+        hub.import_folder("acme/mood", adapter_folder(tmp_path / "up", made / "base", "acme/bert", classes=3, seed=1))
+        refused = hubcli("eval", "hf:acme/mood", "--data", "test.csv", "--json").document["error"]
+        assert "LABEL_0" in refused["message"] and "--label-map" in refused["hint"]
+        mapped = [part for i, name in enumerate(LABELS) for part in ("--label-map", f"{name}=LABEL_{i}")]
+        answer = hubcli("eval", "hf:acme/mood@main", "--data", "test.csv", *mapped, "--json")
+    assert answer.code == 0, answer.err
+    assert figures(answer.document) == figures(hubcli("eval", "./a", "--data", "test.csv", "--json").document)
+    off_line(monkeypatch)
+    assert len(hubcli("info", "hf:acme/mood@main", "--json").document["measured"]) == 4
+    assert hubcli("verify").code == 0
 
 
 # What is refused

@@ -32,6 +32,7 @@ def row(name: str = "accuracy", value: float = 0.5, dataset: str = "d", **more: 
 def test_a_record_gains_figures_and_keeps_all_else(installed: Installed, store: Store) -> None:
     before = store.get(installed.record.name, installed.record.version)
     assert before is not None and before.record.measured == ()
+    os.utime(installed.path, ns=(5, 7))
     path = store.measure(installed, [row(), row("f1")])
     store.measure(installed, [row(value=0.7), row(dataset="e"), row(split="train"), row(sha256="b" * 64)])
     after = store.get(installed.record.name, installed.record.version)
@@ -40,6 +41,7 @@ def test_a_record_gains_figures_and_keeps_all_else(installed: Installed, store: 
     assert len(after.record.measured) == 5
     assert dataclasses.replace(after.record, measured=()) == before.record
     assert store.verify(after).ok and path.stat().st_mode & 0o777 == 0o444
+    assert Path(installed.path).stat().st_mtime_ns == 7, "which of two commits is newer goes by it"
     schema = json.loads((bundled("schemas") / "manifest.schema.json").read_bytes())
     jsonschema.Draft202012Validator(schema).validate(json.loads(path.read_bytes()))
     assert not list(store.layout.tmp.glob("*@*"))
