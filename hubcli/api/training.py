@@ -114,9 +114,10 @@ def _needed() -> None:
 
 def _checked(recipe: Recipe, folder: Path, access: Json) -> Json:
     """What a dry run says: the data as it would be used."""
-    from hubcli.training import examples
+    from hubcli.training import early, examples
 
     found = examples.load(recipe, **access)
+    early.check(recipe, found.labels)
     return {
         "status": "checked",
         "name": recipe.name,
@@ -124,7 +125,7 @@ def _checked(recipe: Recipe, folder: Path, access: Json) -> Json:
         "recipe_sha256": recipe.digest(),
         "task": recipe.task,
         "method": recipe.method.name,
-        "base": recipe.base.id,
+        "base": {"id": recipe.base.id},
         "seed": recipe.seed,
         "labels": list(found.labels),
         "rows": {part: len(rows) for part, rows in found.parts.items()},

@@ -106,7 +106,7 @@ def _values(given: dict[str, str]) -> dict[str, Any]:
 
 def _lines(report: Json) -> list[str]:
     rows = ", ".join(f"{count:,} {part}" for part, count in report["rows"].items())
-    lines = [f"{report['method']} on {report['base']} ({report['task']}): {rows}"]
+    lines = [f"{report['method']} on {report['base']['id']} ({report['task']}): {rows}"]
     if report["status"] == "checked":
         return [*lines, f"recipe and data are fit; would write {report['path']}"]
     counts = report["parameters"]

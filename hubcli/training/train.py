@@ -146,7 +146,7 @@ def _save_adapter(setup: Setup, place: Path) -> None:
     if spec.save_dtype != "float32":
         for file in sorted(place.glob("*.safetensors")):
             cast(file, spec.save_dtype)
-    if setup.recipe.base.tokenizer is not None:
+    if spec.tokenizer or setup.recipe.base.tokenizer is not None:
         setup.tokenizer.save_pretrained(place)
 
 
@@ -184,10 +184,11 @@ def _report(
         "recipe_sha256": recipe.digest(),
         "task": recipe.task,
         "method": recipe.method.name,
-        "base": recipe.base.id,
-        "weights_sha256": setup.identity.weights_sha256,
+        "config": recipe.method.config,
+        "base": setup.base().to_json(),
         "seed": recipe.seed,
-        "labels": list(examples.labels),
+        "pipeline": setup.task.pipeline,
+        "head": {"labels": list(examples.labels), "modules": setup.head_modules()},
         "rows": {part: len(rows) for part, rows in examples.parts.items()},
         "data": list(examples.files),
         "parameters": counts,
