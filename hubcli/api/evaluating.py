@@ -129,6 +129,7 @@ def _measured(expr: str | Expr, wish: Wish, workspace: Workspace, options: Json)
     settings: Json = {}
     for part in parts:
         mine = renamed(part, lambda ref: called[ref])
+        adapted.activate(mine)
         labels = evaluating.labels_of(adapted, mine, task)
         if labels not in known:
             known[labels] = eval_data.rows(wish, task, labels, None if base is None else base.id, workspace)

@@ -105,11 +105,11 @@ def judged(
     Raises:
         UnsupportedError: what the task needs and the base does not have. HubcliError: as the task's own.
     """
-    made = TASKS[task](Tools(config=handle.model.config, tokenizer=handle.tokenizer, **options))
     was_training = handle.model.training
     handle.model.eval()
     try:
-        with torch.no_grad(), handle.using(expr):
+        with torch.no_grad(), handle.using(expr):  # which tokenizer reads goes by what is in use
+            made = TASKS[task](Tools(config=handle.model.config, tokenizer=handle.tokenizer, **options))
             found = made.answers(handle, examples, batch_size, tick)
     finally:
         handle.model.train(was_training)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.api.hub_repos import TARGETS, adapter_folder, at_hub, off_line
 from tests.support.adapters import BASE_ID, IndexFolder
 from tests.support.cli import hubcli
 from tests.support.composed import compose, composed
-from tests.support.evaluated import LABELS, ROWS, copied, figures, prepared, table, texts
+from tests.support.evaluated import LABELS, ROWS, copied, figures, prepared, rows_of, table, texts
 from tests.support.hub_server import LiveHub, allow_loopback
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -39,11 +38,6 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copied(made, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def rows_of(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def classifier(made: Path, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from tests.api.hub_repos import TARGETS
 from tests.support.cli import hubcli
-from tests.support.evaluated import LABELS, copied, figures, prepared, table, texts
+from tests.support.evaluated import LABELS, copied, figures, prepared, rows_of, table, texts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -111,6 +112,34 @@ def test_tags_as_seqeval_says(here: Path, made: Path) -> None:
     found = figures(answer.document)
     assert found["f1"]["value"] == pytest.approx(span_f1([row["tags"] for row in rows], predicted))
     assert list(found)[:4] == ["f1", "precision", "recall", "accuracy"]
+
+
+def test_an_adapter_s_own_tokenizer_reads(here: Path, made: Path) -> None:
+    """Another order of the words: other ids, other answers."""
+    asked = ("--data", "test.csv", "--json", "--no-write")
+    before = hubcli("eval", "./a", *asked).document
+    words = json.loads((made / "base" / "tokenizer.json").read_text())
+    vocabulary = words["model"]["vocab"]
+    turned = {
+        word: 4 + (place - 4 + 7) % (len(vocabulary) - 4) if place > 3 else place for word, place in vocabulary.items()
+    }
+    words["model"]["vocab"] = turned
+    (here / "a" / "tokenizer.json").write_text(json.dumps(words))
+    shutil.copy(made / "base" / "tokenizer_config.json", here / "a")
+    answer = hubcli("eval", "./a", *asked)
+    assert answer.code == 0, answer.err
+    model = PeftModel.from_pretrained(
+        tf.AutoModelForSequenceClassification.from_pretrained(made / "base", num_labels=3), str(here / "a")
+    ).eval()
+    tokenizer, losses = tf.AutoTokenizer.from_pretrained(here / "a"), []
+    for row in rows_of(here / "test.csv"):
+        ids = torch.tensor([tokenizer(row["text"])["input_ids"]])
+        with torch.no_grad():
+            losses.append(
+                float(F.cross_entropy(model(input_ids=ids).logits, torch.tensor([LABELS.index(row["label"])])))
+            )
+    assert figures(answer.document)["loss"]["value"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert figures(before)["loss"]["value"] != pytest.approx(sum(losses) / len(losses), abs=1e-3)
 
 
 def test_text_to_text(here: Path, made: Path, tmp_path: Path) -> None:

@@ -46,5 +46,11 @@ def copied(made: Path, folder: Path) -> None:
     shutil.copy(made / "test.csv", folder)
 
 
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """A CSV file as objects."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def figures(document: Any, at: int = 0) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for figure in document["results"][at]["figures"]}
