@@ -70,6 +70,11 @@ def rounded(value: float) -> float:
     return round(value, 4)
 
 
+def base_of(recipe: Recipe, run: dict[str, Any]) -> BaseModel:
+    """The base; its weights are named where the recipe does: those of SmolLM2 were made from a quantised copy."""
+    return BaseModel.from_json({**run["base"], "weights_sha256": recipe.base.weights_sha256})
+
+
 def release_of(recipe: Recipe, file: Path, run: dict[str, Any], files: list[FileSpec], published: str) -> Release:
     told = recipe.release
     fusion = recipe.method.name == FUSION
@@ -80,7 +85,7 @@ def release_of(recipe: Recipe, file: Path, run: dict[str, Any], files: list[File
         method=None if fusion else recipe.method.name,
         method_config={} if fusion else run["config"],
         requires=dict.fromkeys(recipe.method.adapters.values(), "^1.0") if fusion else {},
-        base=BaseModel.from_json(run["base"]),
+        base=base_of(recipe, run),
         task=run["pipeline"],
         language=tuple(told.get("language", ())),
         files=tuple(files),

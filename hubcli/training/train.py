@@ -15,12 +15,14 @@ import torch
 from hubcli.errors import AdapterError, UnsupportedError
 from hubcli.formats.weights import cast
 from hubcli.out_folder import appearing
+from hubcli.pretrained import quiet
 from hubcli.recipe import Recipe
+from hubcli.training import early, linears, run_folder
 from hubcli.training import examples as data
-from hubcli.training import linears, run_folder
+from hubcli.training.arguments import CHECKPOINTS, arguments
 from hubcli.training.examples import Examples
 from hubcli.training.journal import Journal, Say
-from hubcli.training.loop import CHECKPOINTS, Loop, arguments
+from hubcli.training.loop import Loop
 from hubcli.training.metrics import Figure
 from hubcli.training.plots import loss_plot
 from hubcli.training.run_folder import Json
@@ -58,11 +60,13 @@ def train(
     if resume and there is not None and there["status"] == run_folder.DONE:
         return there
     examples = data.load(recipe, offline=offline, token=token)
-    with _determined(recipe):
+    early.check(recipe, examples.labels)
+    with _determined(recipe), quiet():
         args = arguments(recipe, folder, steps=bool(examples.parts["validation"]))
         setup = prepared(recipe, examples.labels, locate=locate, offline=offline, token=token)
         loop = Loop(setup, args, examples.parts)
-        journal = Journal(folder, loop.metric, say, bar=bar)
+        journal = Journal(folder, loop.metric, say, bar=bar and args.should_save)
+        loop.tick = journal.tick
         loop.add_callback(journal)
         counts = setup.counts()
         checkpoint = _begun(recipe, folder, args, resume=resume)
@@ -70,24 +74,25 @@ def train(
             loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             journal.close()
+        loop.check_finite()
         saved = _saved(setup, loop, folder)
         figures = _measured(setup, loop, examples, folder / saved)
         if not args.should_save:
             args.distributed_state.wait_for_everyone()
             return {}
         report = _report(setup, loop, journal, examples, figures, counts, folder / saved)
-    if not keep_checkpoints:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     loss_plot(folder, loop.metric)
     run_folder.write(folder, report)
+    if not keep_checkpoints:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     args.distributed_state.wait_for_everyone()
     return report
 
 
 def _begun(recipe: Recipe, folder: Path, args: Any, *, resume: bool) -> Path | None:
     """The folder made ready by one process while the others wait; the checkpoint to go on from."""
-    if args.should_save and not resume:
-        run_folder.begin(folder, recipe)
+    if args.should_save:
+        run_folder.sweep(folder) if resume else run_folder.begin(folder, recipe)
     found = run_folder.last_checkpoint(folder) if args.should_save else None
     args.distributed_state.wait_for_everyone()
     return found if args.should_save else run_folder.last_checkpoint(folder)
@@ -132,10 +137,12 @@ def _save_adapter(setup: Setup, place: Path) -> None:
     """In the recipe's format and dtype; without a format in the first that can say what the adapter does."""
     assert setup.handle is not None and setup.name is not None
     spec = setup.recipe.method
+    own = spec.tokenizer or setup.recipe.base.tokenizer is not None
+    tokenizer = setup.tokenizer if own else None
     tried: list[AdapterError] = []
     for format in (spec.format,) if spec.format else ("peft", "hubcli", "adapterhub"):
         try:
-            setup.handle.save(setup.name, place, format)
+            setup.handle.save(setup.name, place, format, tokenizer=tokenizer)
             break
         except UnsupportedError as error:
             tried.append(error)
@@ -146,8 +153,6 @@ def _save_adapter(setup: Setup, place: Path) -> None:
     if spec.save_dtype != "float32":
         for file in sorted(place.glob("*.safetensors")):
             cast(file, spec.save_dtype)
-    if spec.tokenizer or setup.recipe.base.tokenizer is not None:
-        setup.tokenizer.save_pretrained(place)
 
 
 def _measured(setup: Setup, loop: Loop, examples: Examples, saved: Path) -> dict[str, list[Figure]]:
