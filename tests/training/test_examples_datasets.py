@@ -120,6 +120,7 @@ def test_offline(switch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     if switch != "--offline":
         monkeypatch.setenv(switch, "1")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     asked: list[Any] = []
     monkeypatch.setattr("socket.getaddrinfo", lambda *given, **_: asked.append(given) or [])
     with pytest.raises(
