@@ -69,7 +69,7 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
     import transformers
 
     try:
-        with _quiet():
+        with quiet():
             return getattr(transformers, kind).from_pretrained(where, **options)
     except ImportError as error:
         raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
@@ -90,20 +90,21 @@ def skeleton(kind: str, where: str, options: dict[str, Any]) -> Any:
 
     own = {key: value for key, value in options.items() if key in OF_READING}
     config = pretrained("AutoConfig", where, own)
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         return getattr(transformers, kind).from_config(config).eval()
 
 
 def saved(model: Any, folder: Path, max_shard_size: str) -> None:
     """`save_pretrained`, without its bar; weights may be read by whom the config may be read by."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for file in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", file)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """transformers says nothing but errors and shows no bars; then what was before."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

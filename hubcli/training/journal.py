@@ -27,6 +27,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self.file, self.metric, self.say = folder / METRICS, metric, say
         self.shows = bar and sys.stderr is not None and sys.stderr.isatty()
         self.bar: Any = None
+        self.measuring: Any = None
         self.shown: dict[str, str] = {}
         self.steps, self.seconds, self.began, self.first = 0, 0.0, 0.0, 0.0
 
@@ -60,7 +61,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         """Write it down, and show the loss and the metric."""
         del control, kwargs
         found = {key: value for key, value in (logs or {}).items() if not key.startswith(("train_", "total_"))}
-        if not args.should_save or not found:
+        if not args.should_save or not found.keys() - {"epoch"}:
             return
         line = {"step": state.global_step, **found, "seconds": round(time.perf_counter() - self.first, 2)}
         with self.file.open("a", encoding="utf-8") as file:
@@ -73,6 +74,19 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         elif self.say is not None and f"eval_{self.metric}" in found:
             self.say(self._line(state))
 
+    def tick(self, done: int, of: int) -> None:
+        """How far a measurement is."""
+        if not self.shows:
+            return
+        if self.measuring is None:
+            from tqdm import tqdm
+
+            self.measuring = tqdm(total=of, desc="measuring", leave=False, file=sys.stderr)
+        self.measuring.update(done - self.measuring.n)
+        if done == of:
+            self.measuring.close()
+            self.measuring = None
+
     def _line(self, state: Any) -> str:
         took = time.perf_counter() - self.first
         left = took / max(1, self.steps) * (state.max_steps - state.global_step)
@@ -82,9 +96,10 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 
     def close(self) -> None:
         """No more steps."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        for bar in (self.bar, self.measuring):
+            if bar is not None:
+                bar.close()
+        self.bar = self.measuring = None
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

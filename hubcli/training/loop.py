@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,12 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_scheduler,
+)
 from transformers.trainer_utils import SchedulerType
-from transformers.training_args import OptimizerNames
 
-from hubcli.errors import UnsupportedError, UsageError
-from hubcli.recipe import Recipe
+from hubcli.errors import MissingExtraError, UnsupportedError, UsageError
 from hubcli.trainer import AdapterCheckpoints
 from hubcli.training.examples import Example
 from hubcli.training.metrics import LOWER_IS_BETTER, Figure
@@ -25,84 +28,7 @@ from hubcli.training.order import Order
 from hubcli.training.setup import Setup
 from hubcli.training.tasks.base import Feature, Tick, length_of
 
-CHECKPOINTS = "checkpoints"
 COMPLETE = "complete"  # the last file of a checkpoint: without it, it was cut short
-
-
-def arguments(recipe: Recipe, folder: Path, *, steps: bool) -> TrainingArguments:
-    """The recipe in the words of transformers.
-
-    Args:
-        folder: of the run. steps: whether there is anything to measure on while it trains.
-
-    Raises:
-        UsageError: an optimiser or a schedule that there isn't, a batch that can't be shared out. UnsupportedError: a
-            precision that this machine hasn't.
-    """
-    spec = recipe.train
-    _known("optimiser", spec.optimiser, [name.value for name in OptimizerNames])
-    _known("schedule", spec.schedule, [name.value for name in SchedulerType])
-    on_cpu = recipe.base.device in (None, "cpu")
-    if spec.precision == "fp16" and on_cpu:
-        raise UnsupportedError('train.precision: "fp16" needs a GPU', hint='"bf16" or "fp32"')
-    every = {"eval_steps": spec.evaluate, "save_steps": spec.evaluate} if spec.evaluate else {}
-    when = "steps" if spec.evaluate else "epoch"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of arguments that Trainer would choose otherwise
-        made = TrainingArguments(
-            output_dir=str(folder / CHECKPOINTS),
-            use_cpu=on_cpu,
-            ddp_backend="gloo" if on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
-            seed=recipe.seed,
-            num_train_epochs=spec.epochs,
-            max_steps=spec.max_steps or -1,
-            per_device_eval_batch_size=spec.eval_batch_size,
-            gradient_accumulation_steps=spec.gradient_accumulation,
-            gradient_checkpointing=spec.gradient_checkpointing,
-            bf16=spec.precision == "bf16",
-            fp16=spec.precision == "fp16",
-            optim=spec.optimiser,
-            learning_rate=spec.learning_rate,
-            lr_scheduler_type=spec.schedule,
-            warmup_steps=spec.warmup if spec.warmup < 1 else 0,
-            weight_decay=spec.weight_decay,
-            max_grad_norm=spec.max_grad_norm,
-            eval_strategy=when if steps else "no",
-            save_strategy=when,
-            **every,
-            save_total_limit=2,  # the best one and the last one: a kill while one is written leaves the other
-            load_best_model_at_end=steps and spec.keep == "best",
-            logging_steps=spec.log,
-            logging_nan_inf_filter=False,
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            label_names=["labels"],
-        )
-    made.per_device_train_batch_size = _share(recipe, made.world_size)
-    return made
-
-
-def _known(key: str, given: str, known: Sequence[str]) -> None:
-    import difflib
-
-    if given not in known:
-        close = difflib.get_close_matches(given, known, 1)
-        hint = f"did you mean '{close[0]}'?" if close else None
-        raise UsageError(f"train.{key}: expected one of {', '.join(known)}, found {given}", id="E_RECIPE", hint=hint)
-
-
-def _share(recipe: Recipe, processes: int) -> int:
-    """The rows that one process takes at once, so that a step has `batch_size` rows in all."""
-    parts = processes * recipe.train.gradient_accumulation
-    if recipe.train.batch_size % parts:
-        raise UsageError(
-            f"train.batch_size: expected a multiple of {parts} ({processes} processes × "
-            f"{recipe.train.gradient_accumulation} accumulated), found {recipe.train.batch_size}",
-            id="E_RECIPE",
-        )
-    return recipe.train.batch_size // parts
 
 
 class Loop(Trainer):  # type: ignore[misc]
@@ -129,6 +55,7 @@ class Loop(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         self._add_callbacks(spec)
+        self._check_names()
 
     def _add_callbacks(self, spec: Any) -> None:
         if self.setup.handle is not None:
@@ -137,6 +64,30 @@ class Loop(Trainer):  # type: ignore[misc]
             stop = spec.early_stopping
             self.add_callback(EarlyStoppingCallback(stop["patience"], stop.get("threshold", 0.0)))
         self.add_callback(Epochs(self.order))
+
+    def _check_names(self) -> None:
+        """Ask for the optimiser and the schedule once, before anything is written.
+
+        Raises:
+            MissingExtraError: the optimiser needs a package. UsageError: one of them needs numbers that no recipe has.
+        """
+        name = self.args.optim.value
+        try:
+            self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"train.optimiser: {name} needs a package that is missing", cause=str(error)
+            ) from error
+        except ValueError as error:
+            raise UsageError(f"train.optimiser: {name} can't be used", cause=str(error), id="E_RECIPE") from error
+        schedule = self.args.lr_scheduler_type
+        try:
+            if schedule == SchedulerType.REDUCE_ON_PLATEAU:
+                raise ValueError("it needs a direction")
+            get_scheduler(schedule, torch.optim.SGD([torch.zeros(1)], lr=1.0), 1, 10)
+        except (TypeError, ValueError) as error:
+            message = f"train.schedule: {schedule.value} needs numbers that a recipe can't give"
+            raise UsageError(message, cause=str(error), id="E_RECIPE") from error
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         del train_dataset
@@ -201,18 +152,31 @@ class Loop(Trainer):  # type: ignore[misc]
         del eval_dataset, ignore_keys
         figures = self.judged(self.parts["validation"])
         found = {f"{metric_key_prefix}_{figure.name}": figure.value for figure in figures}
-        if self.args.metric_for_best_model not in found:
-            names = ", ".join(figure.name for figure in figures)
-            raise UsageError(f"train.metric: expected one of {names}, found {self.metric}", id="E_RECIPE")
         if not math.isfinite(found[self.args.metric_for_best_model]):
-            raise UnsupportedError(
-                f"training diverged: {self.metric} is {found[self.args.metric_for_best_model]} at step "
-                f"{self.state.global_step}",
-                hint="a smaller train.learning_rate",
-            )
+            raise self._diverged(f"{self.metric} is {found[self.args.metric_for_best_model]}")
         self.log(found)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As Trainer's, once it is sure that there is something to go on with."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise self._diverged(f"the loss is {logs['loss']}")
+        super().log(logs, start_time)
+
+    def check_finite(self) -> None:
+        """Refuse to keep what is no number.
+
+        Raises:
+            UnsupportedError: training diverged.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.setup.parameters()):
+            raise self._diverged("weights are no finite numbers")
+
+    def _diverged(self, why: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"training diverged: {why} at step {self.state.global_step}", hint="a smaller train.learning_rate"
+        )
 
     def judged(self, rows: Sequence[Example]) -> list[Figure]:
         """The figures of rows; several processes share the work."""

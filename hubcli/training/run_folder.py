@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import sys
 from importlib import metadata
@@ -23,11 +24,14 @@ from hubcli import toml_file
 from hubcli._version import __version__
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.recipe import PARTS, Recipe
-from hubcli.training.loop import CHECKPOINTS, COMPLETE
+from hubcli.training.arguments import CHECKPOINTS
+from hubcli.training.loop import COMPLETE
 
 Json = dict[str, Any]
 RUN, RECIPE, V = "run.json", "recipe.toml", 1
 RUNNING, DONE = "running", "done"
+# what a run's folder may hold: what is listed above, and what a kill can leave of it
+OWN = re.compile(r"recipe\.toml|run\.json|metrics\.jsonl|loss\.(svg|png)|checkpoints|\.?(adapter|model)(-\w+)?|.*\.tmp")
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "bitsandbytes")
 
 
@@ -35,7 +39,8 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | 
     """Whether a run of this recipe may go there; what its run.json says, where there is one.
 
     Raises:
-        UsageError: there is a run already and neither `resume` nor `force` is asked for; or it is another recipe's.
+        UsageError: there is a run already and neither `resume` nor `force` is asked for; or it is another recipe's; or there
+            is what no run has written.
         NotFoundError: there is nothing to resume.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -54,6 +59,9 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | 
         return None
     if found is None:
         raise UsageError(f"{folder} is not empty, and holds no run", hint="choose another --out")
+    foreign = sorted(path.name for path in folder.iterdir() if not OWN.fullmatch(path.name))
+    if foreign:
+        raise UsageError(f"{folder} holds what is no part of a run: {', '.join(foreign)}", hint="choose another --out")
     if not force:
         more = "--resume goes on with it, --force" if found["status"] == RUNNING else "--force"
         raise UsageError(f"{folder} holds a run ({found['status']})", hint=f"{more} starts anew, or give another --out")
@@ -155,7 +163,9 @@ def _rooted(recipe: Recipe) -> Json:
     data = document["data"]
     for part in PARTS:
         data[part] = [str(recipe.folder / path) for path in data[part]]
-    document["data"] = {key: value for key, value in data.items() if value != []}  # said as a recipe says it: not at all
+    document["data"] = {
+        key: value for key, value in data.items() if value != []
+    }  # said as a recipe says it: not at all
     if document["train"]["max_steps"] is not None:
         del document["train"]["epochs"]
     for table, key in (("base", "id"), ("base", "tokenizer")):

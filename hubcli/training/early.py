@@ -1,0 +1,79 @@
+"""What a recipe asks for that can be refused before anything is loaded or written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from hubcli.errors import UnsupportedError, UsageError
+from hubcli.plugins import plugins
+from hubcli.recipe import FULL, FUSION, Recipe
+
+# task -> all of its figures; a classification of two labels has f1 in place of f1_macro
+NAMES = {
+    "SEQ_CLS": ("accuracy", "f1_macro", "mcc", "loss"),
+    "TOKEN_CLS": ("f1", "precision", "recall", "accuracy", "loss"),
+    "CAUSAL_LM": ("exact_match", "perplexity", "loss"),
+    "SEQ_2_SEQ_LM": ("exact_match", "perplexity", "loss"),
+    "IMG_CLS": ("accuracy", "f1_macro", "mcc", "loss"),
+}
+
+
+def check(recipe: Recipe, labels: Sequence[str]) -> None:
+    """Refuse names that nothing has, and a precision that a CPU hasn't.
+
+    Args:
+        labels: of the head.
+
+    Raises:
+        MethodNotFoundError: no such method. UsageError: E_RECIPE, no such metric, optimiser or schedule. UnsupportedError:
+            the precision.
+    """
+    _method(recipe.method.name)
+    _metric(recipe, labels)
+    _names(recipe)
+    if recipe.train.precision == "fp16" and recipe.base.device in (None, "cpu"):
+        raise UnsupportedError('train.precision: "fp16" needs a GPU', hint='"bf16" or "fp32"')
+
+
+def names(task: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """The figures that a task has."""
+    return tuple("f1" if name == "f1_macro" and len(labels) == 2 else name for name in NAMES[task])
+
+
+def _method(name: str) -> None:
+    if name in (FULL, FUSION):
+        return
+    close = difflib.get_close_matches(name, (FULL, FUSION), 1, 0.75)
+    if close and name not in {plugin.name for plugin in plugins().of_kind("method")}:
+        raise UsageError(f"method.name: no method {name}", id="E_METHOD", hint=f"did you mean '{close[0]}'?")
+    plugins().method(name)
+
+
+def _metric(recipe: Recipe, labels: Sequence[str]) -> None:
+    if recipe.train.metric is None:
+        return
+    known = names(recipe.task, labels)
+    if recipe.task == "CAUSAL_LM" and "text" in recipe.columns:
+        known = tuple(name for name in known if name != "exact_match")  # there is no answer to compare with
+    _known("metric", recipe.train.metric, known)
+
+
+def _names(recipe: Recipe) -> None:
+    """transformers knows the names; it is asked where they are not the defaults alone."""
+    spec, default = recipe.train, type(recipe.train)()
+    if (spec.optimiser, spec.schedule) == (default.optimiser, default.schedule):
+        return
+    from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    _known("optimiser", spec.optimiser, [name.value for name in OptimizerNames])
+    _known("schedule", spec.schedule, [name.value for name in SchedulerType])
+
+
+def _known(key: str, given: str, known: Iterable[str]) -> None:
+    among = list(known)
+    if given not in among:
+        close = difflib.get_close_matches(given, among, 1)
+        hint = f"did you mean '{close[0]}'?" if close else None
+        raise UsageError(f"train.{key}: expected one of {', '.join(among)}, found {given}", id="E_RECIPE", hint=hint)
