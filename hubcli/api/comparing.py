@@ -112,11 +112,8 @@ def _found(runs: Sequence[Run], workspace: Workspace, *, force: bool) -> list[Ru
     from hubcli.training import examples
     from hubcli.training.compare import plan
 
-    by_seed = {}
-    for run in runs:
-        if run.seed not in by_seed:
-            by_seed[run.seed] = examples.load(run.recipe, offline=bool(workspace.offline), token=workspace.token)
-    return [plan.found(run, by_seed[run.seed].files, force=force) for run in runs]
+    data = examples.load(runs[0].recipe, offline=bool(workspace.offline), token=workspace.token)
+    return [plan.found(run, data.files, force=force) for run in runs]
 
 
 def _compared(
@@ -129,7 +126,7 @@ def _compared(
     folder = Path(report["path"])
     left = [run for run in runs if run.state != plan.DONE]
     with children.locked(folder) as lock:
-        teller = _Teller(left, jobs, say)
+        teller = _Teller(left, say)
         if len(left) < len(runs):
             say(f"{len(runs) - len(left)} of {len(runs)} runs are done already")
         work = children.Children(
@@ -141,12 +138,12 @@ def _compared(
             lock=lock,
         )
         failed = work.run(left)
-        failures = [{**_told(run, "failed"), "message": children.error_of(run)} for run in failed]
-        done = [(run, run_folder.read(run.folder) or {}) for run in runs if run not in failed]
+        failures = [{**_told(run, "failed"), "message": failed[run.name]} for run in runs if run.name in failed]
+        done = [(run, run_folder.read(run.folder) or {}) for run in runs if run.name not in failed]
         if not done:
             first = failures[0]
             raise HubcliError("no run came to its end", cause=first["message"], hint=f"see {first['log']}")
-        states = [_told(run, "failed" if run in failed else plan.DONE) for run in runs]
+        states = [_told(run, "failed" if run.name in failed else plan.DONE) for run in runs]
         methods = list(dict.fromkeys(run.method for run in runs))
         document = {**table(recipe, done, methods, reference), **report, "runs": states, "failed": failures}
         _write(document, folder)
@@ -191,23 +188,21 @@ def _write(document: Json, folder: Path) -> None:
 class _Teller:
     """A line as a run begins and one as it ends, with what is left."""
 
-    def __init__(self, runs: Sequence[Run], jobs: int, say: Say):
+    def __init__(self, runs: Sequence[Run], say: Say):
         self.places = {run.name: place for place, run in enumerate(runs, 1)}
-        self.jobs, self.say, self.took = jobs, say, 0.0
-        self.ends = 0
-        self.begin = time.monotonic()
+        self.say, self.ends, self.begin = say, 0, time.monotonic()
 
     def began(self, run: Run) -> None:
-        how = ", resumed" if run.state == "broken off" else ""
+        """It has its process."""
+        how = f", {run.state} before: it goes on" if run.state != "new" else ""
         self.say(f"[{self.places[run.name]}/{len(self.places)}] {run.method}, seed {run.seed}{how}: {run.log}")
 
-    def ended(self, run: Run, code: int, seconds: float) -> None:
-        from hubcli.training.compare.children import error_of
-
+    def ended(self, run: Run, why: str | None, seconds: float) -> None:
+        """Done, or failed."""
         self.ends += 1
         left = (time.monotonic() - self.begin) / self.ends * (len(self.places) - self.ends)
         rest = f"; about {_clock(left)} left" if self.ends < len(self.places) else ""
-        what = f"done in {_clock(seconds)}" if code == 0 else f"failed: {error_of(run)} (see {run.log})"
+        what = f"done in {_clock(seconds)}" if why is None else f"failed: {why} (see {run.log})"
         self.say(f"[{self.places[run.name]}/{len(self.places)}] {run.method}, seed {run.seed}: {what}{rest}")
 
 

@@ -21,7 +21,7 @@ from hubcli.errors import BusyError
 from hubcli.training import run_folder
 from hubcli.training.compare.plan import BROKEN_OFF, Run
 
-Ended = Callable[[Run, int, float], None]
+Ended = Callable[[Run, str | None, float], None]
 LOCK = ".lock"
 GRACE = 15.0  # seconds that a child has to end after it was told to
 LAST = 4096  # bytes of a log that are looked through for its error
@@ -33,7 +33,7 @@ class Children:
 
     Args:
         jobs: how many run at once. arguments: of every `hubcli train`. environment: what is different in theirs.
-        began, ended: told of each run; `ended` also its exit code and seconds. Both are called in this thread.
+        began, ended: told of each run; `ended` also why it failed, and its seconds. Both are called in this thread.
     """
 
     jobs: int
@@ -46,13 +46,13 @@ class Children:
     guard: Any = field(default_factory=Lock)
     stopping: bool = False
 
-    def run(self, runs: Sequence[Run]) -> list[Run]:
-        """Every run to its end; those that failed.
+    def run(self, runs: Sequence[Run]) -> dict[str, str]:
+        """Every run to its end; the names of those that failed, with why.
 
         Raises:
             KeyboardInterrupt: the person's; the children were told to stop, and have.
         """
-        left, failed = list(runs), []
+        left, failed = list(runs), {}
         pool = ThreadPoolExecutor(self.jobs)
         at_work: dict[Future[tuple[int, float]], Run] = {}
         try:
@@ -65,8 +65,9 @@ class Children:
                     for done in wait(at_work, return_when=FIRST_COMPLETED).done:
                         run = at_work.pop(done)
                         code, seconds = done.result()
-                        failed += [run] if code else []
-                        self.ended(run, code, seconds)
+                        if code:
+                            failed[run.name] = error_of(run, code)
+                        self.ended(run, failed.get(run.name), seconds)
         finally:
             self.stop()
             pool.shutdown()
@@ -98,16 +99,7 @@ class Children:
                 if self.stopping:
                     return 1, 0.0
                 child = self.alive[run.name] = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-m",
-                        "hubcli",
-                        "train",
-                        str(run.file),
-                        "--out",
-                        str(run.folder),
-                        *self._more(run),
-                    ],
+                    command(run, self._more(run)),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -126,13 +118,27 @@ class Children:
         return [*how, *self.arguments]
 
 
-def error_of(run: Run) -> str:
-    """What its log says went wrong; empty where it says nothing."""
+def command(run: Run, more: Sequence[str]) -> list[str]:
+    """What trains one run."""
+    return [sys.executable, "-m", "hubcli", "train", str(run.file), "--out", str(run.folder), *more]
+
+
+def error_of(run: Run, code: int) -> str:
+    """Why a run failed: what its log says, or what ended it."""
     with run.log.open("rb") as file:
         file.seek(max(0, run.log.stat().st_size - LAST))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    said = [line for line in lines if line.startswith("error: ")]
-    return (said or [line for line in lines if line.strip()] or [""])[-1].removeprefix("error: ")
+        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[-1:]
+    if code < 0:
+        said = [f"ended by {_signal(-code)}"]
+    return said[-1] if said else f"exit code {code}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @contextlib.contextmanager

@@ -16,11 +16,16 @@ WAYS = ((1, 0, "left", "center"), (-1, 0, "right", "center"), (0, 1, "center", "
 
 
 def picture(document: Json, folder: Path) -> list[str]:
-    """Write compare.svg and compare.png. A point a method with its interval; full fine-tuning is a line, too.
+    """Write compare.svg and compare.png; their names.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    return written(drawn(document), folder, NAME)
+
+
+def drawn(document: Json) -> Any:
+    """The figure: a point a method with its interval; what trains the whole base is a line, too."""
     made, axes = figure()
     rows, metric = document["methods"], document["metric"]
     points = [(row["parameters"]["trainable"], row["metric"]["mean"]) for row in rows]
@@ -30,7 +35,8 @@ def picture(document: Json, folder: Path) -> list[str]:
     axes.set_ylabel(f"{metric['split']} {metric['name'].replace('_', ' ')}")
     axes.set_title(f"{document['data']['name']}, {document['base']['id']}", fontsize="medium", wrap=True)
     axes.grid(visible=True, color="0.9", linewidth=0.6)
-    axes.margins(0.16, 0.16)
+    axes.margins(y=0.16)
+    axes.set_xlim(*_around([x for x, _ in points]))
     lines: list[float] = []
     for row, (x, y) in zip(rows, points, strict=True):
         whole = row["parameters"]["trainable"] >= document["base"]["parameters"]
@@ -42,7 +48,14 @@ def picture(document: Json, folder: Path) -> list[str]:
             lines.append(y)
             axes.axhline(y, color="black", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     _labelled(made, axes, points, rows, lines)
-    return written(made, folder, NAME)
+    return made
+
+
+def _around(counts: Sequence[float]) -> tuple[float, float]:
+    """The ends of a logarithmic axis with room for a name on either side."""
+    low, high = max(1, min(counts)), max(1, *counts)
+    room = max(1.5, (high / low) ** 0.16)
+    return low / room, high * room
 
 
 def _ticks(axes: Any, counts: Sequence[float]) -> None:
