@@ -122,14 +122,14 @@ def _measured(expr: str | Expr, wish: Wish, workspace: Workspace, options: Json)
     adapted, called, refs, found = opened(
         expr, workspace, **options, task=None if wanted is None else TASKS[wanted].pipeline
     )
-    task = _task(adapted, wanted, found)
     parts = evaluating.asked(refs)
     base = next((b for item in found.values() if item.record.kind != FUSION and (b := item.record.release.base)), None)
-    results, known = [], {}
+    results, known, task = [], {}, ""
     settings: Json = {}
     for part in parts:
         mine = renamed(part, lambda ref: called[ref])
         adapted.activate(mine)
+        task = wanted = _task(adapted, wanted, found)
         labels = evaluating.labels_of(adapted, mine, task)
         if labels not in known:
             known[labels] = eval_data.rows(wish, task, labels, None if base is None else base.id, workspace)
@@ -221,8 +221,8 @@ def _kept(
     asked = expression(expr)
     if not isinstance(asked, str) or len(report["results"]) > 1 or wish.limit is not None:
         if note is not None:
-            why = "on some rows alone" if wish.limit is not None else "of more than one adapter"
-            note(f"not written: figures {why} have no place")
+            what = "some rows alone" if wish.limit is not None else "a composition that has no name of its own"
+            note(f"not written: figures of {what} are not kept")
         return None
     data = report["data"]
     settings = {key: value for key, value in report["settings"].items() if value is not None and key != "seed"}

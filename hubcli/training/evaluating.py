@@ -41,12 +41,14 @@ def asked(expr: Expr) -> tuple[Expr, ...]:
 
 
 def task_of(handle: Adapted, stated: Sequence[str]) -> str:
-    """The task, as recipes name it, of adapters that state these tasks (as pipelines name them), else of the model.
+    """The task, as recipes name it, of what is active: of the heads that it brings beside the model's own modules, else as the
+    adapters state it (as pipelines name it), else the model's.
 
     Raises:
         UnsupportedError: one that has no figures, or several.
     """
-    found = set(stated) or {handle.structure.task[0]}
+    brought = answers.task_of(handle.engine.routing.program(False), handle.engine.adapters)
+    found = {brought} if brought else set(stated) or {handle.structure.task[0]}
     names = [name for name, task in TASKS.items() if task.pipeline in found]
     if len(found) > 1 or not names:
         raise UnsupportedError(

@@ -18,10 +18,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from seqeval.metrics import f1_score as span_f1
 from torch.nn import functional as F
 
+from hubcli import load_adapter
 from tests.api.hub_repos import TARGETS
 from tests.support.cli import hubcli
 from tests.support.evaluated import LABELS, copied, figures, prepared, rows_of, table, texts
 
+ADAPTERHUB = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -140,6 +142,29 @@ def test_an_adapter_s_own_tokenizer_reads(here: Path, made: Path) -> None:
             )
     assert figures(answer.document)["loss"]["value"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
     assert figures(before)["loss"]["value"] != pytest.approx(sum(losses) / len(losses), abs=1e-3)
+
+
+@pytest.mark.parametrize("expr", ["./sst", "stack(fuse(./seq_bn, ./seq_bn_b, by=./mix), ./sst)"])
+def test_a_head_of_adapterhub_s_beside_the_model(expr: str, made: Path, here: Path, tmp_path: Path) -> None:
+    """The head says what for and which labels; its logits are AdapterHub's own by other tests."""
+    base = shutil.copytree(ADAPTERHUB / "base", tmp_path / "hubbase")
+    tf.AutoTokenizer.from_pretrained(made / "base").save_pretrained(base)
+    shutil.copytree(ADAPTERHUB / "fusions" / "seq_bn,seq_bn_b", here / "mix")
+    for source, name in {"sst_with_head": "sst", "seq_bn": "seq_bn", "seq_bn_b": "seq_bn_b"}.items():
+        config = shutil.copytree(ADAPTERHUB / "adapters" / source, here / name) / "adapter_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_name": str(base)}))
+    labels = ["negative", "neutral", "positive"]
+    rows = [(text, labels[i % 3]) for i, text in enumerate(texts(12))]
+    table(here / "mood.csv", ["text", "label"], rows)
+    answer = hubcli("eval", expr, "--data", "mood.csv", "--json", "--batch-size", "5")
+    assert answer.code == 0, answer.err
+    handle, losses = load_adapter(expr), []
+    for text, label in rows:
+        ids = torch.tensor([handle.tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            losses.append(float(F.cross_entropy(handle(input_ids=ids).logits, torch.tensor([labels.index(label)]))))
+    assert answer.document["task"] == "SEQ_CLS"
+    assert figures(answer.document)["loss"]["value"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
 
 
 def test_text_to_text(here: Path, made: Path, tmp_path: Path) -> None:
