@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -46,16 +47,16 @@ class Loop(Trainer):  # type: ignore[misc]
         self.metric = spec.metric or setup.task.first
         args.metric_for_best_model = f"eval_{self.metric}"
         args.greater_is_better = self.metric not in LOWER_IS_BETTER
-        super().__init__(
-            setup.model,
-            args,
-            data_collator=setup.task.collate,
-            train_dataset=rows,
-            eval_dataset=parts["validation"] or None,
-        )
+        with _carries_adapters(setup):
+            super().__init__(
+                setup.model,
+                args,
+                data_collator=setup.task.collate,
+                train_dataset=rows,
+                eval_dataset=parts["validation"] or None,
+            )
         self.remove_callback(PrinterCallback)
         self._add_callbacks(spec)
-        self._check_names()
 
     def _add_callbacks(self, spec: Any) -> None:
         if self.setup.handle is not None:
@@ -64,30 +65,6 @@ class Loop(Trainer):  # type: ignore[misc]
             stop = spec.early_stopping
             self.add_callback(EarlyStoppingCallback(stop["patience"], stop.get("threshold", 0.0)))
         self.add_callback(Epochs(self.order))
-
-    def _check_names(self) -> None:
-        """Ask for the optimiser and the schedule once, before anything is written.
-
-        Raises:
-            MissingExtraError: the optimiser needs a package. UsageError: one of them needs numbers that no recipe has.
-        """
-        name = self.args.optim.value
-        try:
-            self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        except ImportError as error:
-            raise MissingExtraError(
-                f"train.optimiser: {name} needs a package that is missing", cause=str(error)
-            ) from error
-        except ValueError as error:
-            raise UsageError(f"train.optimiser: {name} can't be used", cause=str(error), id="E_RECIPE") from error
-        schedule = self.args.lr_scheduler_type
-        try:
-            if schedule == SchedulerType.REDUCE_ON_PLATEAU:
-                raise ValueError("it needs a direction")
-            get_scheduler(schedule, torch.optim.SGD([torch.zeros(1)], lr=1.0), 1, 10)
-        except (TypeError, ValueError) as error:
-            message = f"train.schedule: {schedule.value} needs numbers that a recipe can't give"
-            raise UsageError(message, cause=str(error), id="E_RECIPE") from error
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         del train_dataset
@@ -150,6 +127,7 @@ class Loop(Trainer):  # type: ignore[misc]
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """The task's figures on the validation rows."""
         del eval_dataset, ignore_keys
+        self.check_finite()
         figures = self.judged(self.parts["validation"])
         found = {f"{metric_key_prefix}_{figure.name}": figure.value for figure in figures}
         if not math.isfinite(found[self.args.metric_for_best_model]):
@@ -223,6 +201,29 @@ class Epochs(TrainerCallback):  # type: ignore[misc]
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
+def _check_names(args: TrainingArguments, model: nn.Module) -> None:
+    """Ask for the optimiser and the schedule once, before a Trainer makes a folder.
+
+    Raises:
+        MissingExtraError: the optimiser needs a package. UsageError: one of them needs numbers that no recipe has.
+    """
+    name = args.optim.value
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args, model)
+    except ImportError as error:
+        raise MissingExtraError(f"train.optimiser: {name} needs a package that is missing", cause=str(error)) from error
+    except ValueError as error:
+        raise UsageError(f"train.optimiser: {name} can't be used", cause=str(error), id="E_RECIPE") from error
+    schedule = args.lr_scheduler_type
+    try:
+        if schedule == SchedulerType.REDUCE_ON_PLATEAU:
+            raise ValueError("it needs a direction")
+        get_scheduler(schedule, torch.optim.SGD([torch.zeros(1)], lr=1.0), 1, 10)
+    except (TypeError, ValueError) as error:
+        message = f"train.schedule: {schedule.value} needs numbers that a recipe can't give"
+        raise UsageError(message, cause=str(error), id="E_RECIPE") from error
+
+
 def _joined(answers: list[Any], rows: int, processes: int) -> list[Any]:
     """The answers of all processes in the order of the rows."""
     if processes == 1:
@@ -234,3 +235,16 @@ def _joined(answers: list[Any], rows: int, processes: int) -> list[Any]:
     for at, lot in enumerate(lots):
         found[at::processes] = lot
     return found
+
+
+@contextlib.contextmanager
+def _carries_adapters(setup: Setup) -> Iterator[None]:
+    """Trainer takes a quantised base only where peft's mark says that adapters are on it: ours are as good."""
+    if setup.handle is None:
+        yield
+        return
+    setup.model._hf_peft_config_loaded = True
+    try:
+        yield
+    finally:
+        del setup.model._hf_peft_config_loaded
