@@ -38,16 +38,18 @@ def drawn(document: Json) -> Any:
     axes.margins(y=0.16)
     axes.set_xlim(*_around([x for x, _ in points]))
     lines: list[float] = []
+    colours: list[Any] = []
     for row, (x, y) in zip(rows, points, strict=True):
         whole = row["parameters"]["trainable"] >= document["base"]["parameters"]
         interval = row["metric"]["interval"]
         error = None if interval is None else [[y - interval[0]], [interval[1] - y]]
         style = {"fmt": "D", "color": "black"} if whole else {"fmt": "o"}
-        axes.errorbar([x], [y], yerr=error, capsize=4, markersize=6, **style)
+        colours.append(axes.errorbar([x], [y], yerr=error, capsize=4, markersize=6, **style).lines[0].get_color())
         if whole:
             lines.append(y)
             axes.axhline(y, color="black", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-    _labelled(made, axes, points, rows, lines)
+    for label, colour in zip(_labelled(made, axes, points, rows, lines), colours, strict=True):
+        label.set_color(colour)  # several may have as many parameters
     return made
 
 
@@ -70,14 +72,14 @@ def _ticks(axes: Any, counts: Sequence[float]) -> None:
 
 def _labelled(
     made: Any, axes: Any, points: Sequence[tuple[float, float]], rows: Sequence[Json], lines: Sequence[float]
-) -> None:
-    """Put each name where it covers no other name, no point, no error bar, no line and no edge."""
+) -> list[Any]:
+    """Put each name where it covers no other name, no point, no error bar, no line and no edge; the labels."""
     from matplotlib.transforms import Bbox
 
     made.draw_without_rendering()
     made.set_layout_engine("none")  # the labels are placed by what was laid out
     view, pixel = axes.get_window_extent(), made.dpi / 72
-    taken = []
+    taken, labels = [], []
     for (x, y), row in zip(points, rows, strict=True):
         low, high = row["metric"]["interval"] or (y, y)
         ends = axes.transData.transform([(x, low), (x, high)])
@@ -93,6 +95,8 @@ def _labelled(
             label.set(position=(0, NEAR), ha="center", va="bottom")
             box = label.get_window_extent()
         taken.append(box)
+        labels.append(label)
+    return labels
 
 
 def _tries(label: Any) -> Iterator[Any]:
