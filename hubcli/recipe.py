@@ -16,8 +16,9 @@ import copy
 import difflib
 import hashlib
 import json
+import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,8 @@ def made(
     Raises:
         UsageError: a key or value that can't be; all are named.
     """
+    from hubcli.recipe_rules import problems
+
     full = copy.deepcopy(dict(document))
     for key, value in (changes or {}).items():
         _set(full, key, value)
@@ -198,6 +201,8 @@ def made(
         raise UsageError(
             f"{where}: " + "; ".join(map(str, faults)), id="E_RECIPE", hint=_meant(fault.field for fault in faults)
         )
+    if endless := list(_endless(full)):
+        raise UsageError(f"{where}: {', '.join(endless)}: expected a finite number", id="E_RECIPE")
     recipe = Recipe(
         base=_object(Base, full.pop("base")),
         method=_object(MethodSpec, full.pop("method")),
@@ -207,7 +212,7 @@ def made(
         folder=folder,
         **full,
     )
-    for problem in _problems(recipe, document, changes or {}):
+    for problem in problems(recipe, document, changes or {}):
         raise UsageError(f"{where}: {problem}", id="E_RECIPE")
     return recipe
 
@@ -215,9 +220,10 @@ def made(
 def value_of(text: str) -> Any:
     """A value as TOML has it; anything else is text (`--set base.id=some/model` needs no quotes)."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return found["value"] if len(found) == 1 else text
 
 
 def keys() -> list[str]:
@@ -229,6 +235,18 @@ def _keys(schema: Json) -> Iterable[str]:
     for name, inner in schema.get("properties", {}).items():
         yield name
         yield from (f"{name}.{key}" for key in _keys(inner))
+
+
+def _endless(value: Any, key: str = "") -> Iterable[str]:
+    """Where a number is none, or infinite: TOML has both."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _endless(inner, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _endless(inner, key)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield key
 
 
 def _meant(wrong: Iterable[str]) -> str | None:
@@ -270,60 +288,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Base | MethodSpec | Data | Split | Train):
         return {key: _plain(inner) for key, inner in _items(value)}
     return list(value) if isinstance(value, tuple) else value
-
-
-def _problems(recipe: Recipe, document: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterable[str]:
-    """What the schema can't say."""
-    data, train, method = recipe.data, recipe.train, recipe.method
-    if bool(data.train) == bool(data.dataset):
-        yield "data: expected either train (files) or dataset (a name), found " + ("both" if data.train else "neither")
-    for key in ("subset", "revision", "splits"):
-        if getattr(data, key) and not data.dataset:
-            yield f"data.{key} is for data.dataset"
-    for key in ("validation", "test"):
-        if getattr(data, key) and data.dataset:
-            yield f"data.{key} names files, data.dataset has data.splits"
-    yield from _columns(recipe)
-    if set(data.map.values()) - set(data.labels):
-        yield f"data.map: {', '.join(sorted(set(data.map.values()) - set(data.labels)))}: not among data.labels"
-    if len(set(data.labels)) != len(data.labels):
-        yield "data.labels names a label twice"
-    if data.labels and recipe.task not in LABELLED:
-        yield f"data.labels is for {', '.join(LABELLED)}, found {recipe.task}"
-    if recipe.split.validation + recipe.split.test > 0.9:
-        yield "split: validation and test leave less than a tenth to train on"
-    if train.batch_size % train.gradient_accumulation:
-        yield f"train.batch_size: expected a multiple of gradient_accumulation ({train.gradient_accumulation})"
-    if train.early_stopping and train.keep != "best":
-        yield 'train.early_stopping needs train.keep = "best"'
-    if "epochs" in {**document.get("train", {}), **_below("train", changes)} and train.max_steps:
-        yield "train: expected epochs or max_steps, found both"
-    yield from _method_problems(method)
-
-
-def _below(table: str, changes: Mapping[str, Any]) -> Json:
-    return {key.removeprefix(table + "."): value for key, value in changes.items() if key.startswith(table + ".")}
-
-
-def _columns(recipe: Recipe) -> Iterable[str]:
-    named, groups = set(recipe.data.columns), COLUMNS[recipe.task]
-    possible = {name for group in groups for name in group} | ({"text_pair"} if recipe.task == "SEQ_CLS" else set())
-    if named - possible:
-        wrong = ", ".join(sorted(named - possible))
-        yield f"data.columns: {recipe.task} reads {', '.join(sorted(possible))}, not {wrong}"
-    elif sum(bool(named & set(group)) for group in groups) > 1:
-        ways = " or ".join("+".join(group) for group in groups)
-        yield f"data.columns: {recipe.task} reads {ways}, found {', '.join(sorted(named))}"
-
-
-def _method_problems(method: MethodSpec) -> Iterable[str]:
-    if method.name == FUSION:
-        of: Sequence[str] = method.config.get("of", ())
-        if sorted(of) != sorted(method.adapters):
-            yield f"method.adapters: expected the names of method.config.of ({', '.join(of) or 'none'}), found " + (
-                ", ".join(method.adapters) or "none"
-            )
-    elif method.adapters:
-        yield f"method.adapters is for a fusion, found method {method.name}"
-    if method.name == FULL and (method.config or method.quantize or method.head != "auto" or method.format):
-        yield "method full trains every weight: it takes no config, head, quantize or format"

@@ -37,6 +37,7 @@ ROOMS: dict[str, list[str]] = {
         "schema",
         "schema_compiled",
         "recipe",
+        "recipe_rules",
         "measured",
         "recipe_template",
         "versions",

@@ -47,6 +47,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.metric = spec.metric or setup.task.first
         args.metric_for_best_model = f"eval_{self.metric}"
         args.greater_is_better = self.metric not in LOWER_IS_BETTER
+        _check_names(args, setup.model)
         with _carries_adapters(setup):
             super().__init__(
                 setup.model,

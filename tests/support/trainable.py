@@ -15,10 +15,49 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from hubcli.recipe import Recipe, made
 
-WORDS = (
-    "good bad film book plot the a is was very not and but long short ends well slow fine dull "
-    "one two three four say yes no red blue go ##ing ##ed ##s walk talk paris rome anna bob x y"
-).split()
+WORDS = [
+    "good",
+    "bad",
+    "film",
+    "book",
+    "plot",
+    "the",
+    "a",
+    "is",
+    "was",
+    "very",
+    "not",
+    "and",
+    "but",
+    "long",
+    "short",
+    "ends",
+    "well",
+    "slow",
+    "fine",
+    "dull",
+    "one",
+    "two",
+    "three",
+    "four",
+    "say",
+    "yes",
+    "no",
+    "red",
+    "blue",
+    "go",
+    "##ing",
+    "##ed",
+    "##s",
+    "walk",
+    "talk",
+    "paris",
+    "rome",
+    "anna",
+    "bob",
+    "x",
+    "y",
+]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<user>", "<assistant>", "<system>"]
 VOCAB = 64
 CHAT = (
