@@ -17,7 +17,7 @@ from hubcli.manifest import BaseModel
 from hubcli.method import HubcliWarning
 from hubcli.paths import offline_switch
 from hubcli.plugins import plugins
-from hubcli.pretrained import AUTO, LABELLED, device_of, dtype_of, pretrained, skeleton, tokenizer_of
+from hubcli.pretrained import AUTO, LABELLED, device_of, dtype_of, model_of, skeleton, tokenizer_of
 
 WEIGHTS = "model.safetensors"
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
@@ -260,7 +260,7 @@ def load_base(
     options |= {**head, "dtype": number}
     if quantize is not None:
         options |= quantised.options(quantize, kind, where, options, place, keep)
-    model = pretrained(kind, where, options)
+    model = model_of(kind, where, options)
     if quantize is not None:
         quantised.check_done(quantize, model, base.id)
     quantised.keep_readable(model.modules())

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from hubcli.errors import BaseNotFoundError, MissingExtraError, UnsupportedError
 
@@ -22,6 +23,7 @@ AUTO: dict[str, str] = {
     "image-classification": "AutoModelForImageClassification",
     "feature-extraction": "AutoModel",
 }
+_DRAWN: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
 OF_READING = ("trust_remote_code", "local_files_only", "token", "revision")  # options that say how files are read
 LABELLED = ("text-classification", "token-classification", "image-classification")
 
@@ -77,6 +79,22 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
         raise BaseNotFoundError(
             f"the base {where} can't be loaded as {kind}", cause=str(error).splitlines()[0]
         ) from error
+
+
+def model_of(kind: str, where: str, options: dict[str, Any]) -> Any:
+    """A model; `drawn` tells what its checkpoint did not.
+
+    Raises:
+        MissingExtraError, BaseNotFoundError: as `pretrained`.
+    """
+    model, told = pretrained(kind, where, {**options, "output_loading_info": True})
+    _DRAWN[model] = frozenset(told["missing_keys"])
+    return model
+
+
+def drawn(model: Any) -> frozenset[str]:
+    """The parameters of a model of `model_of` that its checkpoint has no numbers for: they were drawn by chance."""
+    return _DRAWN.get(model, frozenset())
 
 
 def skeleton(kind: str, where: str, options: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from hubcli.composition import Expr, Fuse
 from hubcli.errors import BaseNotFoundError, UnsupportedError
 from hubcli.families import Structure
 from hubcli.manifest import BaseModel, Installed
-from hubcli.pretrained import pretrained
+from hubcli.pretrained import drawn, pretrained
 from hubcli.recipe import Recipe
 from hubcli.training.tasks import TASKS, Task, Tools
 
@@ -172,6 +172,25 @@ def _attach(setup: Setup, labels: tuple[str, ...], locate: Locate | None) -> Non
     handle.activate(setup.expression())
     if not handle.trainable(name):
         raise UnsupportedError(f"method {spec.name}: nothing of it trains on this base")
+    _check_drawn(setup, handle)
+
+
+def _check_drawn(setup: Setup, handle: Adapted) -> None:
+    """Refuse an adapter on numbers that nobody else will have: not the base's, and not saved with the adapter.
+
+    Raises:
+        UnsupportedError: names their modules.
+    """
+    kept = {path for adapter in handle.engine.adapters.values() for path in adapter.heads}
+    drawn_by_chance = {key.rpartition(".")[0] for key in drawn(setup.model)}
+    lost = sorted(path for path in drawn_by_chance if not any(f"{path}.".startswith(f"{own}.") for own in kept))
+    if lost:
+        named = ", ".join(f'"{path}"' for path in sorted({*handle.engine.adapters[setup.name or ""].heads, *lost}))
+        raise UnsupportedError(
+            f"the checkpoint of {setup.recipe.base.id} has no weights for {', '.join(lost)}: drawn by chance, they would not "
+            "be saved with the adapter",
+            hint=f"method.head = [{named}] trains and saves them with it",
+        )
 
 
 def _rooms(handle: Adapted) -> Iterator[nn.Parameter]:

@@ -69,7 +69,8 @@ SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 _LIKE_BERT = {**SIZES, **PLAIN, "vocab_size": VOCAB, "max_position_embeddings": 40, "initializer_range": 0.2}
 _IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 FAMILIES: dict[str, tuple[str, type, dict[str, Any]]] = {
-    "bert": ("BertForMaskedLM", tf.BertConfig, {**_LIKE_BERT, "pad_token_id": 0}),
+    "bert": ("BertModel", tf.BertConfig, {**_LIKE_BERT, "pad_token_id": 0}),
+    "masked": ("BertForMaskedLM", tf.BertConfig, {**_LIKE_BERT, "pad_token_id": 0}),
     "llama": (
         "LlamaForCausalLM",
         tf.LlamaConfig,
@@ -116,7 +117,7 @@ def base(folder: Path, family: str = "bert", *, chat: str | None = CHAT, seed: i
         processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}}
         (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     else:
-        tokenizer(bounds=family in ("bert", "t5"), chat=chat if family in ("llama", "gpt2") else None).save_pretrained(
+        tokenizer(bounds=family in ("bert", "masked", "t5"), chat=chat if family in ("llama", "gpt2") else None).save_pretrained(
             folder
         )
     return folder

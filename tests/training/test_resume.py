@@ -226,7 +226,7 @@ def test_runs_that_can_not_be_written_where_they_are_wanted(whole: Any, bert: Pa
         with pytest.raises(UsageError, match="holds no run"):
             train(found, tmp_path / "mine", **options)
     (tmp_path / "mine/run.json").write_text('{"v": 1, "status": "done", "recipe_sha256": "of my own"}')
-    with pytest.raises(UsageError, match="no part of a run: thesis.txt"):
+    with pytest.raises(UsageError, match=r"no part of a run: thesis\.txt"):
         train(found, tmp_path / "mine", force=True)
     assert (tmp_path / "mine/thesis.txt").read_text() == "all of it"
     assert not (tmp_path / "none").exists()
