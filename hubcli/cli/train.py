@@ -39,7 +39,7 @@ hubcli train recipe.toml
 hubcli train recipe.toml --epochs 1 --set method.config.r=16 --out runs/r16
 hubcli train recipe.toml --out runs/r16 --resume
 hubcli run ./runs/r16/adapter "a gripping film"
-accelerate launch --num_processes 2 -m hubcli train recipe.toml
+accelerate launch --multi_gpu --num_processes 2 -m hubcli train recipe.toml
 """,
 )
 @click.argument("recipe")

@@ -110,7 +110,7 @@ class TokenClassification(Task):
 
 
 class ImageClassification(_OneLabel):
-    """A label an image: a file, its bytes, or its numbers (height, width[, channels])."""
+    """A label an image: a file, its bytes (alone, or as `{"bytes": …, "path": …}`), or numbers (height, width[, channels])."""
 
     name = "IMG_CLS"
     pipeline = "image-classification"
@@ -151,6 +151,8 @@ def _picture(row: Example) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     given = row.fields["image"]
+    if isinstance(given, dict):  # as data sets have it: the bytes, or where they are
+        given = given.get("path") if given.get("bytes") is None else given["bytes"]
     try:
         if isinstance(given, list):
             return Image.fromarray(np.asarray(given).clip(0, 255).astype("uint8")).convert("RGB")
