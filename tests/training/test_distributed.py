@@ -37,7 +37,7 @@ def test_two_processes_train_as_one(name: str, bases: Any, tmp_path: Path) -> No
     launch = [
         "-m",
         "accelerate.commands.launch",
-        "--cpu",
+        "--multi_gpu",
         "--num_processes",
         "2",
         "--num_machines",
