@@ -72,7 +72,7 @@ def same(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder's run is of this recipe: the same is said, whatever has a default since then."""
     file = folder / RECIPE
     try:
-        return file.is_file() and written(recipes.read(file)) == written(recipe)
+        return file.is_file() and _deciding(recipes.read(file)) == _deciding(recipe)
     except UsageError:
         return False
 
@@ -155,6 +155,11 @@ def written(recipe: Recipe) -> str:
     import tomli_w
 
     return tomli_w.dumps(_said(_rooted(recipe)))
+
+
+def _deciding(recipe: Recipe) -> Json:
+    """What of a recipe decides the result: a name, and what an index is to say, do not."""
+    return {key: value for key, value in _said(_rooted(recipe)).items() if key not in ("name", "release", "compare")}
 
 
 def _rooted(recipe: Recipe) -> Json:
