@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hubcli import api
 from hubcli.manifest import ENTRY_V, BaseModel, Entry, FileSpec, Head, Metric, Release
 from hubcli.recipe import FUSION, Recipe, read
 from recipes.again import INDEX, RECIPES, ROOT
@@ -47,6 +48,16 @@ def training_note(recipe: Recipe, file: Path, run: dict[str, Any]) -> dict[str, 
         "best": run["best"],
         "versions": {name: run["versions"][name] for name in ("torch", "transformers")},
     }
+
+
+def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """The run with the test figures that `hubcli eval` gives of its files, in full precision; a fusion's stay the run's."""
+    if recipe.method.name == FUSION:
+        return run
+    quantized = run["base"].get("quantization")
+    report = api.eval(str(folder), recipe=file, write=False, quantize=quantized and quantized["method"])
+    about = {"dataset": report["data"]["name"], "split": "test", "seed": run["seed"]}
+    return {**run, "metrics": [{**found, **about} for found in report["results"][0]["figures"]]}
 
 
 def metrics(run: dict[str, Any]) -> tuple[Metric, ...]:
@@ -156,6 +167,7 @@ def main() -> None:
     file = args.recipe or RECIPES / f"{run['name']}.toml"
     recipe = read(file)
     folder = args.run / "adapter"
+    run = measured(recipe, file, folder, run)
     (folder / "README.md").write_text(card(recipe, run), encoding="utf-8", newline="\n")
     release = release_of(recipe, file, run, keep_files(folder, args.index), args.published)
     print(add(args.index, recipe, release))

@@ -129,7 +129,8 @@ class Loop(Trainer):  # type: ignore[misc]
         """The task's figures on the validation rows."""
         del eval_dataset, ignore_keys
         self.check_finite()
-        figures = self.judged(self.parts["validation"])
+        with self.autocast_smart_context_manager():
+            figures = self.judged(self.parts["validation"])
         found = {f"{metric_key_prefix}_{figure.name}": figure.value for figure in figures}
         if not math.isfinite(found[self.args.metric_for_best_model]):
             raise self._diverged(f"{self.metric} is {found[self.args.metric_for_best_model]}")
@@ -158,12 +159,12 @@ class Loop(Trainer):  # type: ignore[misc]
         )
 
     def judged(self, rows: Sequence[Example]) -> list[Figure]:
-        """The figures of rows; several processes share the work."""
+        """The figures of rows, in the base's own precision; several processes share the work."""
         task, model, was = self.setup.task, self.setup.speaks(), self.setup.model.training
         size, of = self.args.process_index, self.args.world_size
         self.setup.model.eval()
         try:
-            with torch.no_grad(), self.autocast_smart_context_manager():
+            with torch.no_grad():
                 answers = task.answers(model, rows[size::of], self.args.per_device_eval_batch_size, self.tick)
         finally:
             self.setup.model.train(was)
