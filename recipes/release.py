@@ -55,7 +55,7 @@ def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> d
     if recipe.method.name == FUSION:
         return run
     quantized = run["base"].get("quantization")
-    report = api.eval(str(folder), recipe=file, write=False, quantize=quantized and quantized["method"])
+    report = api.eval(str(folder.resolve()), recipe=file, write=False, quantize=quantized and quantized["method"])
     about = {"dataset": report["data"]["name"], "split": "test", "seed": run["seed"]}
     return {**run, "metrics": [{**found, **about} for found in report["results"][0]["figures"]]}
 
