@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hubcli.config import IndexConfig
+from hubcli.index.catalog import Catalog
+from hubcli.resolver import Resolver
+
 SHA = "ab" * 32
 COMMIT = "cd" * 20
 
@@ -61,3 +65,11 @@ def write(folder: Path, *documents: dict[str, Any]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(dump(document))
     return folder
+
+
+def index(folder: Path, name: str, *documents: dict[str, Any], scopes: tuple[str, ...] = ()) -> Catalog:
+    return Catalog(IndexConfig(name, str(write(folder / name, *documents)), scopes=scopes))
+
+
+def resolver(*indexes: Any) -> Resolver:
+    return Resolver(indexes)

@@ -1,8 +1,9 @@
-"""One live hub for all tests that only read."""
+"""One live hub for all tests that only read; an empty root and folders to import for those that write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,16 @@ def served(live: Served, online: None) -> Served:
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client in this process may talk to a hub on this machine."""
     allow_loopback(monkeypatch)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    (tmp_path / "hub").mkdir()
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> None:
+    """The folders `one` and `two` of the test's own, with the files `FIRST` and `SECOND`."""
+    write_tree(tmp_path / "one", FIRST)
+    write_tree(tmp_path / "two", SECOND)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi
 
+from hubcli.server.repos import Repo
 from tests.support.hub_server import LiveHub
 
 TOKEN = "hub-token-for-tests"
@@ -28,6 +29,17 @@ def write_tree(folder: Path, files: dict[str, bytes]) -> Path:
 
 def read_tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stored(hub: Path) -> dict[str, bytes]:
+    """All that a hub keeps on disk but its locks."""
+    return {name: content for name, content in read_tree(hub / ".hub").items() if not name.endswith(".lock")}
+
+
+def content(repo: Repo, revision: str) -> dict[str, bytes]:
+    """path -> bytes of a commit."""
+    commit = repo.resolve(revision)
+    return {path: repo.blob(commit, path)[1].read_bytes() for path in commit.files}
 
 
 @dataclass
