@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hubcli import api
+from hubcli.formats.weights import cast
 from hubcli.manifest import ENTRY_V, BaseModel, Entry, FileSpec, Head, Metric, Release
 from hubcli.recipe import FUSION, Recipe, read
+from hubcli.training import run_folder as runs
 from recipes.again import INDEX, RECIPES, ROOT
 from recipes.card import card
 
@@ -55,7 +59,7 @@ def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> d
     if recipe.method.name == FUSION:
         return run
     quantized = run["base"].get("quantization")
-    report = api.eval(str(folder.resolve()), recipe=file, write=False, quantize=quantized and quantized["method"])
+    report = api.eval(str(folder), recipe=file, write=False, quantize=quantized and quantized["method"])
     about = {"dataset": report["data"]["name"], "split": "test", "seed": run["seed"]}
     return {**run, "metrics": [{**found, **about} for found in report["results"][0]["figures"]]}
 
@@ -104,6 +108,28 @@ def release_of(recipe: Recipe, file: Path, run: dict[str, Any], files: list[File
         metrics=metrics(run),
         training=training_note(recipe, file, run),
     )
+
+
+def checked(run_folder: Path, recipe: Recipe, run: dict[str, Any], into: Path) -> Path:
+    """A copy of the run's adapter, as the recipe stores it.
+
+    Raises:
+        SystemExit: another recipe made the run, or its files are not those that it measured.
+    """
+    own = read(run_folder / runs.RECIPE)
+    stored = replace(recipe, method=replace(recipe.method, save_dtype=own.method.save_dtype))
+    if run["status"] != runs.DONE or not runs.same(run_folder, stored):
+        raise SystemExit(f"{run_folder} is no finished run of {recipe.name}'s recipe as it is now")
+    into.mkdir()
+    for told in run["files"]:
+        raw = (run_folder / "adapter" / told["path"]).read_bytes()
+        if hashlib.sha256(raw).hexdigest() != told["sha256"]:
+            raise SystemExit(f"{run_folder}/adapter/{told['path']} is not what the run wrote")
+        (into / told["path"]).write_bytes(raw)
+    if own.method.save_dtype != recipe.method.save_dtype:
+        for file in into.glob("*.safetensors"):
+            cast(file, recipe.method.save_dtype)
+    return into
 
 
 def keep_files(folder: Path, index: Path) -> list[FileSpec]:
@@ -161,15 +187,14 @@ def main() -> None:
     parser.add_argument("--index", type=Path, default=INDEX)
     parser.add_argument("--published", required=True, help="UTC time, YYYY-MM-DDThh:mm:ssZ")
     args = parser.parse_args()
-    run = json.loads((args.run / "run.json").read_text(encoding="utf-8"))
-    if run["status"] != "done":
-        raise SystemExit(f"{args.run} is not done")
+    run = json.loads((args.run / runs.RUN).read_text(encoding="utf-8"))
     file = args.recipe or RECIPES / f"{run['name']}.toml"
     recipe = read(file)
-    folder = args.run / "adapter"
-    run = measured(recipe, file, folder, run)
-    (folder / "README.md").write_text(card(recipe, run), encoding="utf-8", newline="\n")
-    release = release_of(recipe, file, run, keep_files(folder, args.index), args.published)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = checked(args.run, recipe, run, Path(scratch) / "adapter")
+        run = measured(recipe, file, folder, run)
+        (folder / "README.md").write_text(card(recipe, run), encoding="utf-8", newline="\n")
+        release = release_of(recipe, file, run, keep_files(folder, args.index), args.published)
     print(add(args.index, recipe, release))
     add_owner(
         args.index / "_owners.json", recipe.name.split("/")[0] if recipe.name else "", recipe.release["authors"][0]
