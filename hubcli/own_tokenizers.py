@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TOKENIZER, CONFIG, SPECIAL_MAP = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 TEMPLATE = "chat_template.jinja"  # where transformers keeps the config's chat_template in a folder of this machine
 MAX_CONFIG = 32 << 20  # bytes
+ENDLESS = 1e20  # tokens: so long, or longer, says that nothing limits a text; transformers writes int(1e30)
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -121,7 +122,12 @@ def of(tokenizer: Any) -> OwnTokenizer:
         )
     special = {key: str(value) for key in SPECIAL if (value := getattr(tokenizer, key, None)) is not None}
     others = {key: value for key in KNOWN if (value := getattr(tokenizer, key, None)) is not None}
-    return OwnTokenizer(_plain(backend), {**special, **{k: v for k, v in others.items() if KNOWN[k](v)}})
+    kept = {key: value for key, value in others.items() if KNOWN[key](value) and not _endless(key, value)}
+    return OwnTokenizer(_plain(backend), {**special, **kept})
+
+
+def _endless(key: str, value: Any) -> bool:
+    return key == "model_max_length" and value >= ENDLESS
 
 
 def _plain(backend: Any) -> Any:
@@ -183,13 +189,14 @@ def _config(folder: Path, name: str, ids: Mapping[str, int]) -> tuple[dict[str, 
         if said.get(key) is not None:
             if not fits(said[key]):
                 raise AdapterError(f"{name}: {CONFIG}: {key}: unexpected {ascii(said[key])[:80]}")
-            found[key] = said[key]
+            if not _endless(key, said[key]):
+                found[key] = said[key]
     ignored = [key for key in ("auto_map", "trust_remote_code") if said.get(key)]
     return found, tuple(f"{CONFIG}: {key} is ignored: nothing that a config names is imported" for key in ignored)
 
 
 def _read(file: Path) -> dict[str, Any]:
-    found = strict_json.read(file, limit=MAX_CONFIG, where=file.name) if file.is_file() else {}
+    found = strict_json.read(file, limit=MAX_CONFIG, where=file.name, digits=40) if file.is_file() else {}
     if not isinstance(found, dict):
         raise AdapterError(f"{file}: expected a JSON object, found {type(found).__name__}")
     return found

@@ -23,8 +23,8 @@ _BAD_TEXT = re.compile(
 )
 
 
-def loads(data: bytes, *, where: str, limit: int) -> Any:
-    """Parse one JSON document of at most `limit` bytes; `where` names it in messages.
+def loads(data: bytes, *, where: str, limit: int, digits: int = MAX_DIGITS) -> Any:
+    """Parse one JSON document of at most `limit` bytes, integers of at most `digits`; `where` names it in messages.
 
     Raises:
         EntryError: E_JSON_SIZE, E_JSON_TEXT, E_JSON_SYNTAX (with line and column), E_JSON_DUPKEY, E_JSON_NUMBER or
@@ -38,8 +38,8 @@ def loads(data: bytes, *, where: str, limit: int) -> Any:
             text,
             object_pairs_hook=lambda pairs: _object(pairs, where),
             parse_constant=lambda word: _number(word, where),
-            parse_float=lambda digits: _float(digits, where),
-            parse_int=lambda digits: int(digits) if len(digits) <= MAX_DIGITS else _number(digits, where),
+            parse_float=lambda text: _float(text, where),
+            parse_int=lambda text: int(text) if len(text) <= digits else _number(text, where, digits),
         )
     except RecursionError:
         raise _too_deep(where) from None
@@ -51,7 +51,7 @@ def loads(data: bytes, *, where: str, limit: int) -> Any:
     return document
 
 
-def read(file: Path, *, limit: int, where: str | None = None) -> Any:
+def read(file: Path, *, limit: int, where: str | None = None, digits: int = MAX_DIGITS) -> Any:
     """`loads` of a file, whose size is checked before it is read.
 
     Raises:
@@ -59,7 +59,7 @@ def read(file: Path, *, limit: int, where: str | None = None) -> Any:
         OSError: the file can't be read.
     """
     where = where or str(file)
-    return loads(read_bytes(file, limit=limit, where=where), where=where, limit=limit)
+    return loads(read_bytes(file, limit=limit, where=where), where=where, limit=limit, digits=digits)
 
 
 def read_bytes(file: Path, *, limit: int, where: str) -> bytes:
@@ -107,15 +107,15 @@ def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     return result
 
 
-def _number(text: str, where: str) -> NoReturn:
+def _number(text: str, where: str, digits: int = MAX_DIGITS) -> NoReturn:
     shown = text if len(text) <= 24 else f"{text[:12]}… ({len(text)} digits)"
-    expected = f"a finite number of at most {MAX_DIGITS} digits"
+    expected = f"a finite number of at most {digits} digits"
     raise EntryError(f"{where}: expected {expected}, found {shown}", id="E_JSON_NUMBER")
 
 
-def _float(digits: str, where: str) -> float:
-    value = float(digits)
-    return value if math.isfinite(value) else _number(digits, where)
+def _float(text: str, where: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _number(text, where)
 
 
 def _too_deep(where: str) -> EntryError:

@@ -19,7 +19,7 @@ from hubcli import Average, BatchSplit, Parallel, Stack, adapt, install, load_ad
 from hubcli.adapted import Adapted
 from hubcli.api import convert, fuse, index_add, merge, verify
 from hubcli.bases import load_base
-from hubcli.errors import AdapterError, HubcliError, UnsupportedError
+from hubcli.errors import AdapterError, EntryError, HubcliError, UnsupportedError
 from hubcli.manifest import BaseModel
 from hubcli.method import HubcliWarning
 from hubcli.packaged_bases import hubcli_find_base_model
@@ -234,6 +234,20 @@ def test_a_tokenizer_that_is_given_is_saved(folders: dict[str, Path], made: Path
         handle.save("plain", tmp_path / "no", tokenizer="[UNK]")
 
 
+ENDLESS = int(1e30)  # what transformers says where nothing limits a text; 31 digits
+
+
+def test_one_that_reads_texts_of_any_length(folders: dict[str, Path], made: Path, tmp_path: Path) -> None:
+    changed(folders["a"] / "tokenizer_config.json", model_max_length=ENDLESS)
+    handle = load_adapter(str(folders["a"]))
+    assert handle.tokenizer.model_max_length == ENDLESS
+    agree(handle, TEXTS[:2])
+    given = AutoTokenizer.from_pretrained(made / "tokenizer", model_max_length=ENDLESS)
+    handle.save("a", tmp_path / "with", tokenizer=given)
+    assert "model_max_length" not in json.loads((tmp_path / "with" / "tokenizer_config.json").read_text("utf-8"))
+    assert load_adapter(str(tmp_path / "with")).tokenizer.model_max_length == ENDLESS
+
+
 def changed(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **values}), encoding="utf-8")
 
@@ -242,6 +256,7 @@ BAD: dict[str, tuple[type[HubcliError], str, str, dict[str, Any]]] = {
     "no tokenizer": (AdapterError, r"tokenizer\.json can't be read", "tokenizer.json", {"model": {"type": "none"}}),
     "a token it has not": (AdapterError, "pad_token is no token of its", "tokenizer_config.json", {"pad_token": "<nil>"}),
     "a side that is none": (AdapterError, "padding_side: unexpected 'up'", "tokenizer_config.json", {"padding_side": "up"}),
+    "a number of a book": (EntryError, "at most 40 digits", "tokenizer_config.json", {"model_max_length": 10**41}),
     "more tokens than places": (
         UnsupportedError,
         "its tokenizer has 601 tokens, this model embeds 591",
