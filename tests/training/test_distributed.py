@@ -22,7 +22,8 @@ TALK = [{"prompt": "bob " * n, "answer": "good film " * (1 + 3 * (n % 2)) + "end
 ROWS = reviews(45)  # batches of 8 that don't come out even, nor do the parts that are measured
 RUNS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "lora": ("bert", ROWS, {"train": {"l2": 0.01, "gradient_accumulation": 2}}),
-    "full": ("bert", ROWS, {"method": "full", "train": {"learning_rate": 1e-3, "evaluate": 2}}),
+    # by Adam, numbers whose true gradient is zero (the bias of keys) would move by what rounding leaves of it
+    "full": ("bert", ROWS, {"method": "full", "train": {"optimiser": "sgd", "learning_rate": 0.05, "evaluate": 2}}),
     "answers": ("gpt2", TALK, {"task": "CAUSAL_LM", "data": {"columns": {"prompt": "prompt", "answer": "answer"}}}),
 }
 
