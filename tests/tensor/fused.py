@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from hubcli.adapted import Adapted, adapt
+from hubcli.adapted import Adapted
 from hubcli.testing import tiny
+
+from .frozen import Given, frozen
 
 
 def state(model: nn.Module) -> dict[str, tuple[int, bool, Tensor]]:
@@ -30,21 +30,13 @@ def hooks(model: nn.Module) -> list[str]:
     ]
 
 
-def mixture(family: str, *more: tuple[str, dict[str, Any]]) -> Adapted:
+def mixture(family: str, *more: Given) -> Adapted:
     """Frozen random adapters a, b, … of several methods and configs on one tiny model."""
-    handle = adapt(tiny(family))
-    for seed, (name, (method, config)) in enumerate(zip("abcdef", more, strict=False), 1):
-        torch.manual_seed(seed)
-        handle.add(method, name, config, head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
+    return frozen(tiny(family), *more)
 
 
 LORA = {"r": 3, "target_modules": ["query", "value", "dense"]}
-KINDS: list[tuple[str, dict[str, Any]]] = [
+KINDS: list[Given] = [
     ("lora", LORA),
     ("lora", {**LORA, "use_dora": True}),
     ("bitfit", {}),

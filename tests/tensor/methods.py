@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
-from hubcli.adapted import Adapted, adapt
+from hubcli.adapted import Adapted
 from hubcli.plugins import plugins
 
+from .frozen import frozen
 from .models import model_of
 
 
@@ -35,12 +35,5 @@ REFUSED = {("prefix", "fuse"): "port 'attention'"}
 
 def noisy(method: str, names: Sequence[str], base: nn.Module | None = None) -> Adapted:
     """Frozen adapters of one method, without heads, none of whose numbers is at its start; bert in float64 unless given."""
-    handle = adapt(model_of("bert") if base is None else base)
-    for seed, name in enumerate(names, 1):
-        torch.manual_seed(seed)
-        handle.add(method, name, METHODS[method].config, head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
+    given = [(method, METHODS[method].config)] * len(names)
+    return frozen(model_of("bert") if base is None else base, *given, names=names)

@@ -14,6 +14,8 @@ from hubcli.composition import Average, BatchSplit, Expr, Split, Stack
 from hubcli.errors import UnsupportedSiteError
 from hubcli.testing import apart, inputs_of, output, reference, tiny
 
+from .frozen import under
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 DECODERS = ["gpt2", "gpt_neox", "llama", "mistral", "gemma3"]
 TREES: list[Expr] = [
@@ -37,11 +39,6 @@ def prefixed(family: str, dtype: torch.dtype = torch.float64, implementation: st
                 parameter.add_(torch.randn_like(parameter) * 0.6)
     handle.trainable([])
     return handle
-
-
-def under(handle: Adapted, inputs: dict[str, torch.Tensor], expr: Expr = None, rows: Any = None) -> torch.Tensor:
-    with handle.using(expr, rows):
-        return output(handle.model, inputs)
 
 
 def padded(family: str, side: str) -> dict[str, torch.Tensor]:

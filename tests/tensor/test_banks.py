@@ -6,7 +6,6 @@ import copy
 import pickle
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,9 @@ from hubcli.composition import Average, BatchSplit, Expr, Parallel, Stack
 from hubcli.steps import Banked
 from hubcli.testing import apart, inputs_of, output, tiny
 
-ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
+from .frozen import Given, frozen, under
+
+ADAPTERS: dict[str, Given] = {
     "l2": ("lora", {"r": 2, "lora_alpha": 3, "target_modules": "all-linear"}),
     "l5": ("lora", {"r": 5, "use_rslora": True, "target_modules": "all-linear"}),
     "dora": ("lora", {"r": 2, "use_dora": True, "target_modules": "all-linear"}),
@@ -41,25 +42,15 @@ ROWS: dict[str, list[Expr]] = {
 
 
 def made(family: str, dtype: torch.dtype = torch.float64) -> Adapted:
-    handle = adapt(tiny(family, dtype))
-    for seed, (name, (method, config)) in enumerate(ADAPTERS.items()):
-        torch.manual_seed(seed)
-        options = {"add_biases": True} if family == "llama" and method == "bitfit" else config
-        handle.add(method, name, dict(options), head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
+    biases: Given = ("bitfit", {"add_biases": True} if family == "llama" else {})
+    given = [biases if one[0] == "bitfit" else one for one in ADAPTERS.values()]
+    return frozen(tiny(family, dtype), *given, names=list(ADAPTERS), first_seed=0)
 
 
 def alone(handle: Adapted, rows: Sequence[Expr], inputs: dict[str, Tensor]) -> Tensor:
     """Each row in a forward of its own."""
-    outs = []
-    for i, expr in enumerate(rows):
-        with handle.using(expr):
-            outs.append(output(handle.model, {name: tensor[i : i + 1] for name, tensor in inputs.items()}))
-    return torch.cat(outs)
+    ones = [{name: tensor[i : i + 1] for name, tensor in inputs.items()} for i in range(len(rows))]
+    return torch.cat([under(handle, one, expr) for one, expr in zip(ones, rows, strict=True)])
 
 
 def banked(handle: Adapted, expr: Expr = None, rows: Sequence[Expr] | None = None) -> list[Banked]:
@@ -106,13 +97,11 @@ def test_blocks_that_cut_the_batch() -> None:
         ),
     ):
         assert any("Banked" in repr(step) for step in handle.engine.program(expr, None).steps)
-        with handle.using(expr):
-            assert apart(output(handle.model, inputs), alone(handle, rows, inputs)) < 1e-10
+        assert apart(under(handle, inputs, expr), alone(handle, rows, inputs)) < 1e-10
     expr = Parallel("l2", "l5", None, "wide")
     assert banked(handle, expr)
     wide = {name: tensor.repeat(4, *(1,) * (tensor.dim() - 1)) for name, tensor in inputs.items()}
-    with handle.using(expr):
-        found = output(handle.model, inputs)
+    found = under(handle, inputs, expr)
     assert apart(found, alone(handle, [name for name in ("l2", "l5", None, "wide") for _ in range(4)], wide)) < 1e-10
 
 
@@ -124,8 +113,7 @@ def test_the_same_set_in_another_order_shares_its_banks() -> None:
     assert [id(bank) for step in banked(handle, None, rows) for bank in step.banks] == first
     handle.model.to(torch.float32)
     inputs = inputs_of("bert", rows=4)
-    with handle.using(None, rows):
-        assert apart(output(handle.model, inputs), alone(handle, rows, inputs)) < 1e-4
+    assert apart(under(handle, inputs, rows=rows), alone(handle, rows, inputs)) < 1e-4
 
 
 def test_what_trains_is_in_no_bank() -> None:

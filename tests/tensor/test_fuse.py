@@ -30,11 +30,13 @@ from hubcli.errors import (
 )
 from hubcli.testing import apart, inputs_of, output, reference, tiny
 
+from .frozen import Given, add_frozen, under
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 GOLDENS = Path(os.environ.get("HUBCLI_GOLDENS") or Path(__file__).parents[1] / "fixtures" / "adapterhub")
 MODELS = {"bert": tf.BertModel, "distilbert": tf.DistilBertModel, "gpt2": tf.GPT2Model}
 FUSED = "seq_bn,seq_bn_b"
-CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
+CHILDREN: dict[str, Given] = {
     "a": ("bottleneck", {"reduction_factor": 4}),
     "b": ("bottleneck", {"reduction_factor": 8}),
     "n": ("bottleneck", {"reduction_factor": 4}),
@@ -45,34 +47,14 @@ CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def noisy(handle: Adapted, method: str, name: str, config: dict[str, Any], seed: int, head: Any = None) -> str:
-    """A frozen adapter or fusion with random numbers."""
-    torch.manual_seed(seed)
-    handle.add(method, name, copy.deepcopy(config), head=head)
-    with torch.no_grad():
-        for parameter in handle.trainable(name):
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return name
-
-
 def lab(family: str = "bert", names: str = "abclps", dtype: torch.dtype = torch.float64, heads: str = "") -> Adapted:
     """A tiny model with the children of these names."""
     handle = adapt(tiny(family, dtype))
     for seed, name in enumerate(names):
         if CHILDREN[name][0] != "bitfit" or family in ("bert", "gpt2", "vit"):
-            noisy(handle, *_swapped(name), seed, "auto" if name in heads else None)
+            method, config = CHILDREN[name]
+            add_frozen(handle, method, name, config, seed, "auto" if name in heads else None)
     return handle
-
-
-def _swapped(name: str) -> tuple[str, str, dict[str, Any]]:
-    method, config = CHILDREN[name]
-    return method, name, config
-
-
-def under(handle: Adapted, inputs: Any, expr: Expr = None, rows: Any = None) -> torch.Tensor:
-    with handle.using(expr, rows):
-        return output(handle.model, inputs)
 
 
 def hidden(handle: Adapted, inputs: Any, expr: Any = None) -> torch.Tensor:
@@ -126,9 +108,9 @@ def test_fusions_of_any_methods_in_any_tree_are_the_reference(family: str) -> No
     handle = lab(family)
     names, inputs = list(handle.adapters), inputs_of(family)
     fusions = [
-        noisy(handle, "fusion", "f", {"of": names}, 11),
-        noisy(handle, "fusion", "g", {"of": names, "query": False, "value_before_softmax": False}, 12),
-        noisy(handle, "fusion", "h", {"of": names, "variant": "static", "key": False}, 13),
+        add_frozen(handle, "fusion", "f", {"of": names}, 11),
+        add_frozen(handle, "fusion", "g", {"of": names, "query": False, "value_before_softmax": False}, 12),
+        add_frozen(handle, "fusion", "h", {"of": names, "variant": "static", "key": False}, 13),
     ]
     chance, bare = random.Random(family), under(handle, inputs)
     for _ in range(8):
@@ -147,7 +129,7 @@ def test_fusions_of_any_methods_in_any_tree_are_the_reference(family: str) -> No
 
 def test_cuts_inside_and_around_a_fuse_are_the_reference() -> None:
     handle, inputs = lab("bert", "abls"), inputs_of("bert")
-    noisy(handle, "fusion", "f", {"of": ["a", "b", "l", "s"]}, 11)
+    add_frozen(handle, "fusion", "f", {"of": ["a", "b", "l", "s"]}, 11)
     for expr in (
         Split(Fuse("a", "l", by="f"), "b", sizes=[3, 4]),
         BatchSplit(None, Fuse("a", "l", by="f"), sizes=[1, 2]),
@@ -202,7 +184,7 @@ def test_training_moves_the_fusion_alone_and_learns() -> None:
 def test_saved_and_loaded_to_the_bit_and_copied(dtype: torch.dtype, tmp_path: Path) -> None:
     handle, inputs = lab("bert", "abls", dtype), inputs_of("bert")
     keys = set(handle.model.state_dict())
-    noisy(handle, "fusion", "f", {"of": ["a", Stack("b", "l"), None, "s"], "dropout_prob": 0.1}, 4, "auto")
+    add_frozen(handle, "fusion", "f", {"of": ["a", Stack("b", "l"), None, "s"], "dropout_prob": 0.1}, 4, "auto")
     expr = Fuse("a", Stack("b", "l"), None, "s")
     found = under(handle, inputs, expr)
     handle.save("f", tmp_path / "mix", format="hubcli")
@@ -234,7 +216,7 @@ def test_saved_and_loaded_to_the_bit_and_copied(dtype: torch.dtype, tmp_path: Pa
 
 def test_a_fusion_whose_children_act_elsewhere_is_refused() -> None:
     handle = lab("bert", "abc")
-    noisy(handle, "fusion", "f", {"of": ["a", "b"]}, 4)
+    add_frozen(handle, "fusion", "f", {"of": ["a", "b"]}, 4)
     handle.activate(Fuse("b", "a", None, by="f"))
     with pytest.raises(
         UnsupportedError, match=r"'c' adds something at the output of .*where the fusion 'f' has no weights"
@@ -254,7 +236,7 @@ REFUSED: list[tuple[Expr, type[HubcliError], str]] = [
 @pytest.mark.parametrize("case", range(len(REFUSED)))
 def test_expressions_that_mean_no_fusion(case: int) -> None:
     handle = lab("bert", "abc")
-    noisy(handle, "fusion", "f", {"of": ["a", "b"]}, 4)
+    add_frozen(handle, "fusion", "f", {"of": ["a", "b"]}, 4)
     expr, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         handle.activate(expr)
@@ -286,7 +268,7 @@ def test_config_keys_that_cannot_be_honoured_are_named(config: dict[str, Any], m
 
 def test_damaged_folders_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     handle = lab("bert", "ab")
-    noisy(handle, "fusion", "f", {"of": ["a", "b"]}, 4)
+    add_frozen(handle, "fusion", "f", {"of": ["a", "b"]}, 4)
     handle.save("f", tmp_path / "f", format="hubcli")
     whole = load_file(tmp_path / "f" / "fusion.safetensors")
     first = next(key for key in whole if key.endswith("value_weight"))
@@ -338,8 +320,8 @@ def test_adapterhubs_folder_needs_its_adapters_and_they_must_act_in_one_place(tm
 
 def test_whose_head_answers() -> None:
     handle, inputs = lab("bert", "abn", heads="ab"), inputs_of("bert")
-    noisy(handle, "fusion", "bare", {"of": ["a", "b"]}, 4)
-    noisy(handle, "fusion", "own", {"of": ["a", "b"]}, 5, "auto")
+    add_frozen(handle, "fusion", "bare", {"of": ["a", "b"]}, 4)
+    add_frozen(handle, "fusion", "own", {"of": ["a", "b"]}, 5, "auto")
 
     def head_of(expr: Expr) -> torch.nn.Module:
         with handle.using(expr):
@@ -369,7 +351,7 @@ def test_whose_head_answers() -> None:
 @pytest.mark.usefixtures("home")
 def test_load_adapter_loads_the_fusion_and_lets_a_head_be_chosen(tmp_path: Path) -> None:
     handle, inputs = lab("bert", "abn", heads="ab"), inputs_of("bert")
-    noisy(handle, "fusion", "f", {"of": ["a", "b", "n"]}, 4)
+    add_frozen(handle, "fusion", "f", {"of": ["a", "b", "n"]}, 4)
     for name in "abnf":
         handle.save(name, tmp_path / name, format="hubcli")
     a, b, n, f = (str(tmp_path / name) for name in "abnf")
@@ -402,7 +384,7 @@ def test_another_fusion_of_the_same_shapes_compiles_nothing_new() -> None:
     torch._dynamo.reset()
     handle, inputs = lab("bert", "anl", torch.float32), inputs_of("bert")
     for seed, name in enumerate("fg"):
-        noisy(handle, "fusion", name, {"of": ["a", "n", "l"]}, seed)
+        add_frozen(handle, "fusion", name, {"of": ["a", "n", "l"]}, seed)
     graphs: list[object] = []
 
     def backend(graph: torch.fx.GraphModule, _: object) -> object:
@@ -424,7 +406,7 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     grads = []
     for checkpointing in (False, True):
         handle = lab("bert", "abl")
-        noisy(handle, "fusion", "f", {"of": ["a", "b", "l"], "dropout_prob": 0.0}, 4)
+        add_frozen(handle, "fusion", "f", {"of": ["a", "b", "l"], "dropout_prob": 0.0}, 4)
         model: Any = handle.model
         parameters = handle.trainable("f")
         if checkpointing:

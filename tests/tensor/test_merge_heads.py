@@ -18,7 +18,8 @@ from hubcli.errors import HubcliError
 from hubcli.merge_types import options_of
 from hubcli.merging import merge
 
-from .models import apart, inputs_of, logits, model_of
+from .frozen import frozen, under
+from .models import apart, inputs_of, model_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BERT = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
@@ -28,20 +29,8 @@ TARGETS = {"bert": ["query"], "roberta": ["query"], "gpt2": ["c_attn"]}
 
 def made(family: str, heads: Sequence[Any]) -> Adapted:
     """Frozen LoRAs a, b, … with these heads, none of whose numbers is at its start."""
-    handle = adapt(model_of(family))
-    for seed, (name, head) in enumerate(zip("abcd", heads, strict=False), 1):
-        torch.manual_seed(seed)
-        handle.add("lora", name, {"r": 2, "target_modules": TARGETS[family]}, head=head)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
-
-
-def under(handle: Adapted, expr: Expr, family: str) -> Tensor:
-    with handle.using(expr):
-        return logits(handle.model, inputs_of(family))
+    lora = ("lora", {"r": 2, "target_modules": TARGETS[family]})
+    return frozen(model_of(family), *[lora] * len(heads), heads=heads)
 
 
 KEPT: dict[str, tuple[str, list[Any], Expr, str, tuple[str, ...], tuple[str, ...]]] = {
@@ -59,15 +48,15 @@ KEPT: dict[str, tuple[str, list[Any], Expr, str, tuple[str, ...], tuple[str, ...
 @pytest.mark.parametrize("case", KEPT)
 def test_the_head_is_what_answers_under_the_composition(case: str, tmp_path: Path) -> None:
     family, heads, expr, how, of, left_out = KEPT[case]
-    handle = made(family, heads)
+    handle, inputs = made(family, heads), inputs_of(family)
     report = merge(handle, expr, "m", options_of(None))["head"]
     assert (report["how"], set(report["of"]), tuple(report["left_out"])) == (how, set(of), left_out)
-    wanted = under(handle, expr, family)
-    assert apart(under(handle, "m", family), wanted) <= 1e-10
+    wanted = under(handle, inputs, expr)
+    assert apart(under(handle, inputs, "m"), wanted) <= 1e-10
     handle.save("m", tmp_path)
     again = adapt(model_of(family))
     again.load(tmp_path, "m")
-    assert apart(under(again, "m", family), wanted) <= 1e-10
+    assert apart(under(again, inputs, "m"), wanted) <= 1e-10
     assert set(again.adapters["m"].heads) == set(handle.adapters["m"].heads)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from hubcli.adapted import Adapted, adapt
+from hubcli.adapted import adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Parallel, Split, Stack
 from hubcli.errors import BaseMismatchError, FusedError, HubcliError
 from hubcli.manifest import BaseModel
@@ -18,32 +17,14 @@ from hubcli.merge_types import MergeOptions, MergePart, options_of
 from hubcli.merging import merge
 from hubcli.method import Method
 
-from .models import apart, inputs_of, logits, model_of
+from .frozen import Given, frozen, under
+from .models import apart, inputs_of, model_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MIX = Average("a", "b", weights=[0.7, -0.3])
 STACK = Stack("a", "b")
 BOTH = {"mh_adapter": True, "output_adapter": True}
 LINE = {"flat": True, "encoder_prefix": True}
-Given = tuple[str, dict[str, Any]]
-
-
-def made(family: str, *given: Given) -> Adapted:
-    """A handle with frozen adapters a, b, … of these methods and configs, none of whose numbers is at its start."""
-    handle = adapt(model_of(family))
-    for seed, (name, (method, config)) in enumerate(zip("abcd", given, strict=False), 1):
-        torch.manual_seed(seed)
-        handle.add(method, name, config, head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
-
-
-def under(handle: Adapted, expr: Expr, family: str) -> Tensor:
-    with handle.using(expr):
-        return logits(handle.model, inputs_of(family))
 
 
 SAME: dict[str, tuple[str, list[Given], Expr, str]] = {
@@ -82,22 +63,22 @@ RANKS = {
 def test_the_merged_one_is_the_composition(case: str, tmp_path: Path) -> None:
     family, given, expr, format = SAME[case]
     ranks = RANKS.get(case)
-    handle = made(family, *given)
-    before = under(handle, None, family)
+    handle, inputs = frozen(model_of(family), *given), inputs_of(family)
+    before = under(handle, inputs, None)
     report = merge(handle, expr, "m", options_of(None))
     assert report["rank"] == (ranks and {"min": ranks[0], "max": ranks[-1]})
-    wanted = under(handle, expr, family)
-    assert apart(under(handle, "m", family), wanted) <= 1e-10
+    wanted = under(handle, inputs, expr)
+    assert apart(under(handle, inputs, "m"), wanted) <= 1e-10
     assert apart(wanted, before) > 1e-3
     handle.save("m", tmp_path / "m", format)
     again = adapt(model_of(family))
     again.load(tmp_path / "m", "m")
-    assert apart(under(again, "m", family), wanted) <= 1e-10
+    assert apart(under(again, inputs, "m"), wanted) <= 1e-10
 
 
 @pytest.mark.parametrize("given", [("bitfit", {}), ("prefix", {"prefix_length": 3, "bottleneck_size": 4}), ("bottleneck", {"variant": "compacter", "phm_dim": 2, "reduction_factor": 4, "scaling": "learned"})], ids=lambda g: g[0])  # fmt: skip
 def test_one_of_weight_1_is_itself(given: Given, tmp_path: Path) -> None:
-    handle = made("bert", given)
+    handle = frozen(model_of("bert"), given)
     handle.merge(Average("a", weights=[1.0]), "m")
     for name in "am":
         handle.save(name, tmp_path / name, "hubcli")
@@ -130,7 +111,7 @@ REFUSED: dict[str, tuple[list[Given], Expr, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_can_be_no_one_adapter_is_refused_by_name(case: str) -> None:
     given, expr, options, says = REFUSED[case]
-    handle = made("bert", *given)
+    handle = frozen(model_of("bert"), *given)
     names = list(handle.adapters)
     with pytest.raises(HubcliError, match=says):
         handle.merge(expr, "m", **options)
@@ -138,7 +119,7 @@ def test_what_can_be_no_one_adapter_is_refused_by_name(case: str) -> None:
 
 
 def test_different_bases_are_named(tmp_path: Path) -> None:
-    handle = made("bert", LORA, LORA)
+    handle = frozen(model_of("bert"), LORA, LORA)
     for name, id in {"a": "acme/one", "b": "acme/two"}.items():
         handle.engine.adapters[name].base = BaseModel(id)
     with pytest.raises(BaseMismatchError, match="'a' was made for acme/one, 'b' for acme/two"):
@@ -160,7 +141,7 @@ def test_a_method_that_says_nothing_of_merging_refuses_by_name() -> None:
 
 
 def test_not_while_fused_and_nothing_stays_of_what_failed(tmp_path: Path) -> None:
-    handle = made("bert", LORA, PFEIFFER)
+    handle = frozen(model_of("bert"), LORA, PFEIFFER)
     for name in "ab":
         handle.save(name, tmp_path / name, "hubcli")
     other = adapt(model_of("bert"))
@@ -175,7 +156,7 @@ def test_not_while_fused_and_nothing_stays_of_what_failed(tmp_path: Path) -> Non
 
 
 def test_what_cancels_out_is_an_adapter_of_nothing() -> None:
-    handle = made("bert", LORA)
+    handle, inputs = frozen(model_of("bert"), LORA), inputs_of("bert")
     report = merge(handle, Average("a", "a", weights=[1, -1]), "m", options_of(None))
     assert report["error"] == {"overall": None, "largest": None}
-    assert torch.equal(under(handle, "m", "bert"), under(handle, None, "bert"))
+    assert torch.equal(under(handle, inputs, "m"), under(handle, inputs, None))

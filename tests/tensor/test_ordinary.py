@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers as tf
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Average, BatchSplit, Expr, Fuse, Split, Stack, contains
@@ -20,6 +20,7 @@ from hubcli.fuse import fuse
 from hubcli.ordinary import CHILD
 from hubcli.testing import inputs_of, output, tiny
 
+from .frozen import Given, add_frozen, frozen, under
 from .models import apart
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 PFEIFFER = {"mh_adapter": False, "output_adapter": True, "reduction_factor": 4, "non_linearity": "relu"}
 LAYER_NORM = {**PFEIFFER, "original_ln_before": True, "original_ln_after": True}
 PARALLEL = {**PFEIFFER, "is_parallel": True, "original_ln_before": False}
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+METHODS: dict[str, Given] = {
     "pfeiffer": ("bottleneck", LAYER_NORM),
     "houlsby": ("bottleneck", {**PFEIFFER, "mh_adapter": True, "original_ln_before": False}),
     "parallel": ("bottleneck", PARALLEL),
@@ -50,20 +51,7 @@ EXPRS: tuple[Expr, ...] = (
 
 def mixture(family: str, *kinds: str) -> Adapted:
     """Frozen random adapters a, b, … of these kinds."""
-    handle = adapt(tiny(family))
-    for seed, (name, kind) in enumerate(zip("abcd", kinds, strict=False), 1):
-        torch.manual_seed(seed)
-        handle.add(METHODS[kind][0], name, copy.deepcopy(METHODS[kind][1]), head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
-
-
-def under(handle: Adapted, expr: Expr, family: str) -> Tensor:
-    with handle.using(expr):
-        return output(handle.model, inputs_of(family))
+    return frozen(tiny(family), *(METHODS[kind] for kind in kinds))
 
 
 def traces(model: nn.Module) -> dict[str, Any]:
@@ -97,7 +85,7 @@ def test_it_does_what_the_hooks_did(family: str, kinds: tuple[str, ...]) -> None
     for expr in EXPRS:
         if contains(expr, Split) and (family in ("t5", "bart") or "shifted" in kinds):
             continue  # refused under hooks already
-        expected = under(handle, expr, family)
+        expected = under(handle, inputs, expr)
         handle.fuse(expr)
         model = handle.model
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()), expr
@@ -107,19 +95,14 @@ def test_it_does_what_the_hooks_did(family: str, kinds: tuple[str, ...]) -> None
         assert type(model).__name__ == type(tiny(family)).__name__
         handle.unfuse()
         assert traces(model) == before, expr
-        assert torch.equal(under(handle, expr, family), expected)
+        assert torch.equal(under(handle, inputs, expr), expected)
 
 
 def test_a_learned_mix() -> None:
     handle, inputs = mixture("bert", "pfeiffer", "pfeiffer"), inputs_of("bert")
-    torch.manual_seed(9)
-    handle.add("fusion", "mix", {"of": ["a", "b"]}, head=None)
-    with torch.no_grad():
-        for parameter in handle.trainable("mix"):
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
+    add_frozen(handle, "fusion", "mix", {"of": ["a", "b"]}, 9)
     expr = Fuse("a", "b", by="mix")
-    expected = under(handle, expr, "bert")
+    expected = under(handle, inputs, expr)
     handle.fuse(expr)
     assert apart(output(handle.model, inputs), expected) <= 1e-12
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in handle.model.modules())

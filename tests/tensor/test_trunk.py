@@ -13,6 +13,8 @@ from hubcli.adapted import Adapted, adapt
 from hubcli.composition import Parallel, Stack
 from hubcli.testing import apart, inputs_of, output, tiny
 
+from .frozen import frozen, under
+
 UPPER: dict[str, list[str]] = {
     "bert": ["layer.1.attention.self.query", "layer.1.output.dense"],
     "distilbert": ["layer.1.attention.q_lin", "layer.1.ffn.lin2"],
@@ -26,15 +28,8 @@ EXPR = Parallel("a", None, Stack("b", "a"))
 
 
 def made(family: str) -> Adapted:
-    handle = adapt(tiny(family))
-    for seed, name in enumerate("ab"):
-        torch.manual_seed(seed)
-        handle.add("lora", name, {"r": 2, "target_modules": UPPER[family]}, head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
-    return handle
+    lora = ("lora", {"r": 2, "target_modules": UPPER[family]})
+    return frozen(tiny(family), lora, lora, first_seed=0)
 
 
 def rows_seen(module: nn.Module) -> list[int]:
@@ -53,13 +48,9 @@ def layers_of(handle: Adapted) -> list[nn.Module]:
 @pytest.mark.parametrize("family", UPPER)
 def test_children_are_as_alone(family: str) -> None:
     handle, inputs = made(family), inputs_of(family)
-    expected = []
-    for expr in EXPR.children:
-        with handle.using(expr):
-            expected.append(output(handle.model, inputs))
+    expected = [under(handle, inputs, expr) for expr in EXPR.children]
     lower, upper = (rows_seen(layer) for layer in layers_of(handle)[:2])
-    with handle.using(EXPR):
-        found = output(handle.model, inputs)
+    found = under(handle, inputs, EXPR)
     assert apart(found, torch.cat(expected)) < 1e-10
     assert (lower, upper) == ([9 if family in WHOLE else 3], [9])
     assert apart(expected[0], expected[1]) > 1e-3
@@ -71,12 +62,8 @@ def test_a_batch_of_one_and_a_mask() -> None:
     inputs["attention_mask"][0, 4:] = 0
     for some in (slice(0, 1), slice(0, 3)):
         given = {name: tensor[some] for name, tensor in inputs.items()}
-        parts = []
-        for expr in EXPR.children:
-            with handle.using(expr):
-                parts.append(output(handle.model, given))
-        with handle.using(EXPR):
-            assert apart(output(handle.model, given), torch.cat(parts)) < 1e-10
+        parts = [under(handle, given, expr) for expr in EXPR.children]
+        assert apart(under(handle, given, EXPR), torch.cat(parts)) < 1e-10
 
 
 @pytest.mark.parametrize("more", [{"output_hidden_states": True}, {"labels": torch.zeros(3, dtype=torch.long)}])
@@ -110,22 +97,12 @@ def test_detach_takes_the_hooks_off() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "vit"])
 def test_bottlenecks_at_the_end_of_a_layer_repeat_there(family: str) -> None:
-    handle, inputs = adapt(tiny(family)), inputs_of(family)
-    for seed, name in enumerate("ab"):
-        torch.manual_seed(seed)
-        handle.add("bottleneck", name, {"reduction_factor": 2, "leave_out": [0]}, head=None)
-        with torch.no_grad():
-            for parameter in handle.trainable(name):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    handle.trainable([])
+    bottleneck = ("bottleneck", {"reduction_factor": 2, "leave_out": [0]})
+    handle, inputs = frozen(tiny(family), bottleneck, bottleneck, first_seed=0), inputs_of(family)
     layers = layers_of(handle)
     seen = rows_seen(layers[1])
-    parts = []
-    for expr in EXPR.children:
-        with handle.using(expr):
-            parts.append(output(handle.model, inputs))
-    with handle.using(EXPR):
-        found = output(handle.model, inputs)
+    parts = [under(handle, inputs, expr) for expr in EXPR.children]
+    found = under(handle, inputs, EXPR)
     assert apart(found, torch.cat(parts)) < 1e-10
     assert seen == [3, 3, 3, 9 if family == "vit" else 3]
     assert apart(parts[0], parts[2]) > 1e-3
