@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from hubcli.errors import MissingExtraError, UnsupportedError
 from hubcli.manifest import BaseModel
 from hubcli.method import HubcliWarning
+from hubcli.plugins import plugins
+from hubcli.recipe import FULL, FUSION, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +46,14 @@ def check(kind: str) -> None:
             f"quantize='{kind}' needs {' and '.join(missing)}, not installed here",
             hint="quantize=None, or pip install 'hubcli[qlora]'",
         )
+
+
+def wanted(recipe: Recipe) -> str | None:
+    """How the base of a training is quantised: as the recipe says, else as its method needs it; None: not at all."""
+    if recipe.method.quantize is not None or recipe.method.name in (FULL, FUSION):
+        return recipe.method.quantize
+    needed: str | None = plugins().method_class(recipe.method.name).quantize
+    return needed
 
 
 def options(

@@ -78,6 +78,12 @@ def parse_ref(text: str) -> Ref:
     return Ref("index", name, spec.strip(), index or None)
 
 
+def of_folder(path: Path) -> str:
+    """The ref of a folder; a relative path that could be read as another ref gets ./ before it."""
+    text = str(path)
+    return text if text in (".", "..") or text.startswith(_FOLDER_STARTS) else f"./{text}"
+
+
 def _hub_ref(text: str, shown: str) -> Ref:
     repo, at, revision = text.partition("@")
     if not _HF_REPO.match(repo) or ".." in repo or "--" in repo:

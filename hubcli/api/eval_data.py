@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,10 +70,24 @@ def check(wish: Wish) -> None:
         recipes.read(wish.recipe)
 
 
+def base_options(wish: Wish, given: Mapping[str, Any]) -> Json:
+    """How the base is loaded: as a person says, else as the recipe's training loads it, which is on what its figures were."""
+    if wish.recipe is None:
+        return dict(given)
+    from hubcli.quantised import wanted
+
+    recipe = recipes.read(wish.recipe)
+    own = {"dtype": recipe.base.dtype, "device": recipe.base.device, "quantize": wanted(recipe)}
+    return {key: own.get(key) if value is None else value for key, value in given.items()}
+
+
 def rows(
     wish: Wish, task: str, labels: tuple[str, ...], base: str | None, workspace: Workspace
 ) -> tuple[Recipe, Examples]:
-    """The recipe behind the data, and its rows, labelled as the adapter does.
+    """The recipe behind the data, with the seed of the intervals, and its rows, labelled as the adapter does.
+
+    What a recipe cuts from train is cut by its own seed, whatever `wish.seed` is: else rows that were trained on would be among
+    those that are measured.
 
     Raises:
         UsageError: E_DATA, E_RECIPE.
@@ -95,11 +109,17 @@ def rows(
         labels=labels,
         limit=data.limit if wish.limit is None else {**data.limit, part: wish.limit},
     )
-    recipe = replace(recipe, data=data, seed=recipe.seed if wish.seed is None else wish.seed)
+    recipe = replace(recipe, data=data)
     try:
-        return recipe, load(
-            recipe, only=part, labels=labels, offline=workspace.offline is not None, token=workspace.token
+        found = load(
+            recipe,
+            only=part,
+            labels=labels,
+            seed=wish.seed if wish.limit is not None else None,
+            offline=workspace.offline is not None,
+            token=workspace.token,
         )
+        return replace(recipe, seed=recipe.seed if wish.seed is None else wish.seed), found
     except UsageError as error:
         raise UsageError(error.message, cause=error.cause, hint=_hint(error.hint), id=error.id) from error
 

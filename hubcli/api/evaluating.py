@@ -33,7 +33,7 @@ Files = str | Path | Sequence[str | Path]
 
 
 def eval(
-    expr: str | Expr,
+    expr: str | Path | Expr,
     data: Files = (),
     *,
     recipe: str | Path | None = None,
@@ -67,7 +67,7 @@ def eval(
     takes the place of an earlier one. A Parallel is measured child by child.
 
     Args:
-        expr: a ref, a block of refs, or the text form of one.
+        expr: a ref, an adapter's folder, a block of refs, or the text form of one.
         data: files of rows, instead of a recipe's. recipe: whose data is read. part: which of its parts.
         dataset: what the data is called in what is kept; None: as the recipe calls it, else its file and the folder that is in.
         columns: what the task reads -> the column it is in.
@@ -79,7 +79,8 @@ def eval(
         max_answer: tokens an answer that is generated; None: the recipe's, else 64.
         exact_match: generate answers and compare them; None: text-to-text does, and what a recipe says.
         task: SEQ_CLS, TOKEN_CLS, CAUSAL_LM, SEQ_2_SEQ_LM or IMG_CLS; None: what the adapter is for.
-        dtype, device, quantize, allow_base_mismatch: of the base, as `load_adapter`'s.
+        dtype, device, quantize: of the base, as `load_adapter`'s; None: as the recipe's training loads it.
+        allow_base_mismatch: as `load_adapter`'s.
         write: keep the figures. dry_run: measure, keep nothing.
 
     Raises:
@@ -93,12 +94,8 @@ def eval(
         dict(label_map or {}), limit, seed, batch_size, max_length, max_answer, exact_match, task,
     )  # fmt: skip
     eval_data.check(wish)
-    options = {
-        "dtype": dtype,
-        "device": device,
-        "quantize": quantize,
-        "allow_base_mismatch": allow_base_mismatch,
-    }
+    given = {"dtype": dtype, "device": device, "quantize": quantize, "allow_base_mismatch": allow_base_mismatch}
+    options = eval_data.base_options(wish, given)
     warn = warn or python_warning
     workspace = Workspace(offline=offline, token=token, warn=warn)
     with told(warn):
@@ -111,7 +108,7 @@ def eval(
     return report
 
 
-def _measured(expr: str | Expr, wish: Wish, workspace: Workspace, options: Json) -> tuple[Adapted, Json]:
+def _measured(expr: str | Path | Expr, wish: Wish, workspace: Workspace, options: Json) -> tuple[Adapted, Json]:
     """The handle, and the report but for what is kept."""
     from hubcli.training import evaluating, metrics
     from hubcli.training.tasks import TASKS
@@ -215,7 +212,12 @@ def _figures(
 
 
 def _kept(
-    expr: str | Expr, report: Json, wish: Wish, workspace: Workspace, warn: Warn, note: Callable[[str], None] | None
+    expr: str | Path | Expr,
+    report: Json,
+    wish: Wish,
+    workspace: Workspace,
+    warn: Warn,
+    note: Callable[[str], None] | None,
 ) -> Json | None:
     """Keep the figures where the expression has a place for them; says where."""
     asked = expression(expr)

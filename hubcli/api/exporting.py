@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 def export(
-    expr: str | Expr | Adapted,
+    expr: str | Path | Expr | Adapted,
     *,
     to: str,
     out: str | Path,
@@ -39,7 +39,8 @@ def export(
     """Write an adapter or a composition as one file for another runtime (schemas/cli/export).
 
     Args:
-        expr: a ref, a block of refs, the text form of one; or a handle, of which is written what is active.
+        expr: a ref, an adapter's folder, a block of refs, the text form of one; or a handle, of which is written what is
+            active.
         to: `pt2` (the model, for torch.export.load), `onnx` (the same for encoders like BERT), `gguf` (LoRAs alone, as one,
             for llama.cpp).
         out: the file; it appears whole or not at all.
@@ -81,4 +82,4 @@ def _handle(expr: Any, wish: Wish, *, head: str | None, allow_base_mismatch: boo
 
 
 def _is_expression(given: object) -> bool:
-    return given is None or isinstance(given, str | Block)
+    return given is None or isinstance(given, str | Path | Block)

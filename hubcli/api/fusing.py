@@ -26,7 +26,7 @@ SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
 
 
 def fuse(
-    expr: str | Expr,
+    expr: str | Path | Expr,
     out: str | Path,
     *,
     dtype: str | None = None,
@@ -48,7 +48,7 @@ def fuse(
     loaded again, and every weight compared, before it appears.
 
     Args:
-        expr: a ref, a block of refs, or the text form of one.
+        expr: a ref, an adapter's folder, a block of refs, or the text form of one.
         out: the folder; it appears whole or not at all.
         dtype: of the base and of what is written, e.g. "bfloat16"; None takes what the base's weights are stored in.
         device: where the base is loaded and folded.
@@ -102,7 +102,7 @@ def fuse(
     }
 
 
-def _loaded(expr: str | Expr, warn: Warn, note: Callable[[str], None] | None, **options: Any) -> Adapted:
+def _loaded(expr: str | Path | Expr, warn: Warn, note: Callable[[str], None] | None, **options: Any) -> Adapted:
     """The handle, with what Python was warned of, and what adapters note of themselves, said to who wants to hear it."""
     with told(warn):
         adapted = load_adapter(expr, **options)

@@ -29,7 +29,7 @@ FORMATS = ("peft", "hubcli")  # in the order in which they are tried where none 
 
 
 def merge(
-    expr: str | Expr,
+    expr: str | Path | Expr,
     out: str | Path,
     *,
     how: str | None = None,
@@ -50,7 +50,7 @@ def merge(
     """Make one adapter of a composition of several, and write its folder (schemas/cli/merge). The base is loaded for it.
 
     Args:
-        expr: a ref, Stacks and Averages of refs, or the text form of one.
+        expr: a ref, an adapter's folder, Stacks and Averages of refs, or the text form of one.
         out: the folder; it appears whole or not at all.
         how: exact, svd, ties, dare_linear, dare_ties, magnitude_prune, or one of the last four with _svd; None is exact: what
             is not possible exactly is refused, and the error says what can be done.
@@ -99,7 +99,7 @@ def merge(
 
 
 def _opened(
-    expr: str | Expr, workspace: Workspace, allow: bool
+    expr: str | Path | Expr, workspace: Workspace, allow: bool
 ) -> tuple[Adapted, dict[str, str], Expr, dict[str, Installed]]:
     """As `opened`; in float32 where the files hold heads of a finer dtype than the base's, for a head has the base's dtype."""
     made = opened(expr, workspace, allow_base_mismatch=allow)

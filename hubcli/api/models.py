@@ -16,7 +16,7 @@ from hubcli.compositions import COMPOSITION, FUSION, renamed
 from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
 from hubcli.manifest import BaseModel, Head, Installed
 from hubcli.progress import for_terminal
-from hubcli.refs import parse_ref
+from hubcli.refs import of_folder, parse_ref
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -41,7 +41,7 @@ def adapt(model: Any, *, tokenizer: Any = None, offline: bool | None = None, tok
 
 
 def load_adapter(
-    ref_or_expr: str | Expr,
+    ref_or_expr: str | Path | Expr,
     model: Any = None,
     *,
     name: str | None = None,
@@ -57,7 +57,7 @@ def load_adapter(
     """Base, tokenizer, head and adapters, ready: the newest installed release that fits; what is missing is installed.
 
     Args:
-        ref_or_expr: a ref, a block of refs (`Stack("a/x", "b/y")`), or the text form of one.
+        ref_or_expr: a ref, an adapter's folder, a block of refs (`Stack("a/x", "b/y")`), or the text form of one.
         model: your own transformers model instead of the base from the hub; its dtype and device stay as they are.
         name: what to call the adapter; for a single ref only.
         dtype: of the base, e.g. "bfloat16"; None takes what its weights are stored in.
@@ -123,7 +123,7 @@ def load_adapter(
 
 
 def opened(
-    expr: str | Expr, workspace: Workspace, **options: Any
+    expr: str | Path | Expr, workspace: Workspace, **options: Any
 ) -> tuple[Adapted, dict[str, str], Expr, dict[str, Installed]]:
     """A fresh base with the adapters of an expression loaded and nothing active.
 
@@ -162,10 +162,10 @@ def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
         raise
 
 
-def expression(given: str | Expr) -> Expr:
-    """A ref stays as it is; other text is the text form of a composition."""
+def expression(given: str | Path | Expr) -> Expr:
+    """A ref stays as it is, a path is its folder's ref; other text is the text form of a composition."""
     if not isinstance(given, str):
-        return given
+        return of_folder(given) if isinstance(given, Path) else given
     try:
         parse_ref(given)
     except RefError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hubcli.api.models import load_adapter, python_warning
@@ -16,7 +17,7 @@ Json = dict[str, Any]
 
 
 def run(
-    expr: str | Expr,
+    expr: str | Path | Expr,
     texts: Sequence[str],
     *,
     batch_size: int = 32,

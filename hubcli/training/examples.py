@@ -62,6 +62,7 @@ def load(
     token: str | None = None,
     only: str | None = None,
     labels: tuple[str, ...] = (),
+    seed: int | None = None,
 ) -> Examples:
     """Read, check and part what a recipe names.
 
@@ -74,6 +75,7 @@ def load(
         token: for the hub.
         only: read just this part; the others stay empty.
         labels: an adapter's own labels, in place of `data.labels`.
+        seed: of `data.limit`; None: the recipe's, which alone says what is cut from train.
 
     Raises:
         UsageError: E_DATA; rows that can't be used, all of them named by file and row.
@@ -93,7 +95,7 @@ def load(
         _number(rows, names)
     if any(part in cut or part == "train" for part in expected):
         rows |= _cut(rows["train"], cut, recipe)
-    rows = {part: _limited(rows[part], recipe, part) for part in expected}
+    rows = {part: _limited(rows[part], recipe, part, seed) for part in expected}
     doubts.refuse(rows, names, cut)
     doubts.warn(rows, names)
     made = {part: _examples(rows[part]) if part in rows else [] for part in PARTS}
@@ -196,11 +198,11 @@ def _cut(rows: Rows, shares: Mapping[str, float], recipe: Recipe) -> dict[str, R
     return {part: rows.taken(taken[part]) for part in ("train", *shares)}
 
 
-def _limited(rows: Rows, recipe: Recipe, part: str) -> Rows:
+def _limited(rows: Rows, recipe: Recipe, part: str, seed: int | None) -> Rows:
     limit = recipe.data.limit.get(part)
-    return (
-        rows if limit is None or limit >= len(rows) else rows.taken(splits.chosen(len(rows), limit, recipe.seed, part))
-    )
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.taken(splits.chosen(len(rows), limit, recipe.seed if seed is None else seed, part))
 
 
 def _examples(rows: Rows) -> list[Example]:

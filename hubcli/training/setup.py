@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hubcli import quantised
 from hubcli import recipe as recipes
 from hubcli.adapted import Adapted, adapt
 from hubcli.bases import Identity, find_base, load_base, own_base
@@ -132,7 +133,7 @@ def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str 
         labels,
         dtype=spec.dtype,
         device=spec.device,
-        quantize=_quantize(recipe),
+        quantize=quantised.wanted(recipe),
         keep=recipe.method.head if isinstance(recipe.method.head, tuple) else (),
         offline=offline,
         token=token,
@@ -147,16 +148,6 @@ def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str 
         except BaseNotFoundError:
             processor = None
     return model, tokenizer, processor, identity
-
-
-def _quantize(recipe: Recipe) -> str | None:
-    """How the base is quantised: as the recipe says, else as the method needs it."""
-    if recipe.method.quantize is not None or recipe.method.name in (recipes.FULL, recipes.FUSION):
-        return recipe.method.quantize
-    from hubcli.plugins import plugins
-
-    needed: str | None = plugins().method_class(recipe.method.name).quantize
-    return needed
 
 
 def _attach(setup: Setup, labels: tuple[str, ...], locate: Locate | None) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from hubcli import api, measured
 from hubcli.errors import PolicyError
-from tests.api.hub_repos import TARGETS, adapter_folder, at_hub, off_line
+from tests.api.hub_repos import TARGETS, adapter_folder, at_hub, base_folder, off_line
 from tests.support.adapters import BASE_ID, IndexFolder
 from tests.support.cli import hubcli
 from tests.support.composed import compose, composed
@@ -122,6 +122,42 @@ def test_a_recipe_s_part(here: Path, made: Path) -> None:
     assert (document["settings"]["seed"], document["settings"]["max_length"]) == (5, 6)
     cut = hubcli("eval", "./a", "--recipe", "recipe.toml", "--part", "validation", "--json").document
     assert cut["data"]["split"] == "validation" and 0 < cut["data"]["rows"] < 20
+
+
+def test_a_recipe_s_own_seed_alone_cuts_the_parts(here: Path, made: Path) -> None:
+    """Another one for the intervals never brings rows to test that were trained on."""
+    table(here / "train.csv", ["text", "label"], [(text, LABELS[i % 3]) for i, text in enumerate(texts(90, 8))])
+    (here / "recipe.toml").write_text(
+        f'v = 1\ntask = "SEQ_CLS"\nbase = {{ id = "{made / "base"}" }}\nmethod = {{ name = "lora" }}\nseed = 5\n'
+        'data = { train = "train.csv" }\nsplit = { test = 0.3, by = "random" }\ntrain = { max_length = 20 }\n'
+    )
+    asked = ("eval", "./a", "--recipe", "recipe.toml", "--no-write", "--json")
+    own, other = hubcli(*asked).document, hubcli(*asked, "--seed", "7").document
+    value = {name: figure["value"] for name, figure in figures(own).items()}
+    assert {name: figure["value"] for name, figure in figures(other).items()} == value
+    assert figures(own)["mcc"]["interval"] != figures(other)["mcc"]["interval"]
+    few = [hubcli(*asked, "--seed", seed, "--limit", "20").document for seed in "79"]
+    assert figures(few[0])["loss"] != figures(few[1])["loss"] and few[0]["settings"]["seed"] == 7
+
+
+def test_a_recipe_s_base_is_loaded_as_its_training_loads_it(here: Path) -> None:
+    """The method's quantisation and the base's dtype: what its own figures were made on."""
+    base = base_folder(here / "wide", hidden_size=64, intermediate_size=64)
+    adapter_folder(here / "mine", base, str(base), classes=3, labels=LABELS)
+    said = f'v = 1\ntask = "SEQ_CLS"\nbase = {{ id = "{base}", dtype = "bfloat16" }}\n'
+    said += 'data = { train = "test.csv", test = "test.csv" }\ntrain = { max_length = 20 }\n'
+    (here / "plain.toml").write_text(said + 'method = { name = "lora" }\n')
+    (here / "small.toml").write_text(said.replace("bfloat16", "float32") + 'method = { name = "qlora" }\n')
+    asked = ("eval", "./mine", "--no-write", "--json", "--recipe")
+    plain, small = (hubcli(*asked, f"{name}.toml") for name in ("plain", "small"))
+    assert plain.code == small.code == 0, plain.err + small.err
+    settings = [answer.document["settings"] for answer in (plain, small)]
+    assert [(row["dtype"], row["quantize"]) for row in settings] == [("bfloat16", None), ("float32", "nf4")]
+    by_hand = ("eval", "./mine", "--no-write", "--json", "--data", "test.csv", "--max-length", "20")
+    quantised = hubcli(*by_hand, "--quantize", "nf4", "--dtype", "float32").document
+    assert figures(small.document) == figures(quantised) != figures(plain.document)
+    own, other = hubcli(*by_hand).document, hubcli(*asked, "plain.toml", "--dtype", "float32").document
+    assert other["settings"]["dtype"] == "float32" and figures(other) == figures(own)
 
 
 # Where figures are kept

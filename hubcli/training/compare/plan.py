@@ -98,11 +98,8 @@ def _trained(own: Mapping[str, Any], change: Mapping[str, Any]) -> Json:
 def _check_method(recipe: Recipe) -> None:
     method = recipe.method
     if method.name not in (FULL, FUSION):
-        info = plugins().method(method.name)
-        kind = method.quantize or plugins().method_class(method.name).quantize
-        _check_config(method.name, method.config, info.config_schema)
-    else:
-        kind = method.quantize
+        _check_config(method.name, method.config, plugins().method(method.name).config_schema)
+    kind = quantised.wanted(recipe)
     if kind is not None:
         quantised.check(kind)
 

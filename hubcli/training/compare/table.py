@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hubcli import quantised
 from hubcli.errors import HubcliError
 from hubcli.plugins import plugins
 from hubcli.recipe import FULL, FUSION, Recipe
@@ -98,7 +99,7 @@ def _row(runs: Done, metric: Json) -> Json:
     return {
         "method": run.method,
         "config": run.recipe.method.config,
-        "quantize": _quantised(run),
+        "quantize": quantised.wanted(run.recipe),
         "train": run.recipe.document()["train"],
         "parameters": {
             "trainable": count["trainable"],
@@ -115,14 +116,6 @@ def _row(runs: Done, metric: Json) -> Json:
         "peak_memory": int(median(peaks)) if peaks else None,
         "linears": {**linears, "share": linears["bytes"] / max(1, linears["full_precision"])},
     }
-
-
-def _quantised(run: Run) -> str | None:
-    method = run.recipe.method
-    if method.quantize is not None or method.name in (FULL, FUSION):
-        return method.quantize
-    needed: str | None = plugins().method_class(method.name).quantize
-    return needed
 
 
 def _size(report: Json) -> int:
