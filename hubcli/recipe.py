@@ -12,7 +12,6 @@ recipe's folder.
 
 from __future__ import annotations
 
-import copy
 import difflib
 import hashlib
 import json
@@ -26,6 +25,7 @@ from typing import Any
 from hubcli import toml_file
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.frozen import frozen
+from hubcli.recipe_changes import changed
 from hubcli.schema import check, load_schema
 
 Json = dict[str, Any]
@@ -193,9 +193,7 @@ def made(
     """
     from hubcli.recipe_rules import problems
 
-    full = copy.deepcopy(dict(document))
-    for key, value in (changes or {}).items():
-        _set(full, key, value)
+    full = changed(document, changes or {})
     faults = check(full, SCHEMA)
     if faults:
         raise UsageError(
@@ -203,16 +201,17 @@ def made(
         )
     if endless := list(_endless(full)):
         raise UsageError(f"{where}: {', '.join(endless)}: expected a finite number", id="E_RECIPE")
+    trained = frozenset(full.get("train", {}))
     recipe = Recipe(
         base=_object(Base, full.pop("base")),
         method=_object(MethodSpec, full.pop("method")),
-        data=_object(Data, _listed(full.pop("data"))),
+        data=_object(Data, _labelled(_listed(full.pop("data")))),
         split=_object(Split, full.pop("split", {})),
         train=_object(Train, full.pop("train", {})),
         folder=folder,
         **full,
     )
-    for problem in problems(recipe, document, changes or {}):
+    for problem in problems(recipe, trained):
         raise UsageError(f"{where}: {problem}", id="E_RECIPE")
     return recipe
 
@@ -258,19 +257,6 @@ def _meant(wrong: Iterable[str]) -> str | None:
     return None
 
 
-def _set(document: Json, key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    at = document
-    for name in path:
-        at = at.setdefault(name, {})
-        if not isinstance(at, dict):
-            raise UsageError(f"{key}: '{name}' is no table of the recipe", id="E_RECIPE")
-    if value is None:
-        at.pop(last, None)
-    else:
-        at[last] = value
-
-
 def _object(cls: Any, given: Mapping[str, Any]) -> Any:
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
 
@@ -278,6 +264,12 @@ def _object(cls: Any, given: Mapping[str, Any]) -> Any:
 def _listed(data: Mapping[str, Any]) -> Json:
     """One file is a list of one."""
     return {key: [value] if key in PARTS and isinstance(value, str) else value for key, value in data.items()}
+
+
+def _labelled(data: Json) -> Json:
+    """Where `map` alone says what the labels are, they are its values in their order."""
+    found = data.get("labels") or list(dict.fromkeys(data.get("map", {}).values()))
+    return {**data, "labels": found} if found else data
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from hubcli.recipe import COLUMNS, FULL, FUSION, LABELLED, MethodSpec, Recipe
 
-Json = dict[str, Any]
 
-
-def problems(recipe: Recipe, document: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterable[str]:
+def problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
     """What is wrong with a recipe, one line each.
 
     Args:
-        document, changes: what it was made of: some keys must not be given together, whatever their values.
+        trained: the keys of the table `train` that were given: some keys must not be given together, whatever their values.
     """
     data, train, method = recipe.data, recipe.train, recipe.method
     if bool(data.train) == bool(data.dataset):
@@ -26,25 +23,35 @@ def problems(recipe: Recipe, document: Mapping[str, Any], changes: Mapping[str, 
         if getattr(data, key) and data.dataset:
             yield f"data.{key} names files, data.dataset has data.splits"
     yield from _columns(recipe)
-    if set(data.map.values()) - set(data.labels):
-        yield f"data.map: {', '.join(sorted(set(data.map.values()) - set(data.labels)))}: not among data.labels"
-    if len(set(data.labels)) != len(data.labels):
-        yield "data.labels names a label twice"
-    if data.labels and recipe.task not in LABELLED:
-        yield f"data.labels is for {', '.join(LABELLED)}, found {recipe.task}"
+    yield from _label_problems(recipe)
     if recipe.split.validation + recipe.split.test > 0.9:
         yield "split: validation and test leave less than a tenth to train on"
     if train.batch_size % train.gradient_accumulation:
         yield f"train.batch_size: expected a multiple of gradient_accumulation ({train.gradient_accumulation})"
     if train.early_stopping and train.keep != "best":
         yield 'train.early_stopping needs train.keep = "best"'
-    if "epochs" in {**document.get("train", {}), **_below("train", changes)} and train.max_steps:
+    if "epochs" in trained and train.max_steps:
         yield "train: expected epochs or max_steps, found both"
+    if recipe.task == "CAUSAL_LM" and train.max_length < 2:
+        yield "train.max_length: expected at least 2 tokens, one to read and one to say, found 1"
+    if train.head_learning_rate is not None and method.head == "none":
+        yield 'train.head_learning_rate: no head learns with method.head = "none"'
+    if method.name == FUSION and (method.tokenizer or recipe.base.tokenizer is not None):
+        key = "method.tokenizer" if method.tokenizer else "base.tokenizer"
+        yield f"{key}: a fusion brings no tokenizer, the adapters that it is over bring theirs"
     yield from _method_problems(method)
 
 
-def _below(table: str, changes: Mapping[str, Any]) -> Json:
-    return {key.removeprefix(table + "."): value for key, value in changes.items() if key.startswith(table + ".")}
+def _label_problems(recipe: Recipe) -> Iterable[str]:
+    data = recipe.data
+    if (data.labels or data.map) and recipe.task not in LABELLED:
+        yield f"data.{'map' if data.map else 'labels'} is for {', '.join(LABELLED)}, found {recipe.task}"
+    if unknown := sorted(set(data.map.values()) - set(data.labels)):
+        yield f"data.map: {', '.join(unknown)}: not among data.labels"
+    if len(data.labels) == 1:
+        yield f"data.map: expected at least two labels, found {data.labels[0]} alone: data.labels names all there are"
+    if len(set(data.labels)) != len(data.labels):
+        yield "data.labels names a label twice"
 
 
 def _columns(recipe: Recipe) -> Iterable[str]:

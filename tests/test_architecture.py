@@ -38,6 +38,7 @@ ROOMS: dict[str, list[str]] = {
         "schema_compiled",
         "recipe",
         "recipe_rules",
+        "recipe_changes",
         "measured",
         "recipe_template",
         "versions",

@@ -123,7 +123,29 @@ def test_a_key_is_changed(key: str) -> None:
     assert given == {**BARE, "name": "a/b"}
 
 
+FILES, STEPS = {"train": "a.csv", "test": "b.csv"}, {"train": {"max_steps": 9}}
+INSTEAD: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
+    "steps": ({"train": {"epochs": 2}}, {"train.max_steps": 5}, lambda r: r.train.max_steps == 5),
+    "epochs": (STEPS, {"train.epochs": 2}, lambda r: (r.train.epochs, r.train.max_steps) == (2, None)),
+    "taken away": ({"train": {"epochs": 2}}, {"train.epochs": None, "train.max_steps": 5}, lambda r: r.train.max_steps == 5),
+    "back": (STEPS, {"train.max_steps": None}, lambda r: r.train.max_steps is None),
+    "dataset": ({"data": FILES}, {"data.dataset": "x/y"}, lambda r: (r.data.dataset, r.data.train, r.data.test) == ("x/y", (), ())),
+    "files": (
+        {"data": {"dataset": "x/y", "subset": "z", "splits": {"test": "t"}}},
+        {"data.train": "a.csv"},
+        lambda r: (r.data.train, r.data.dataset, r.data.subset, r.data.splits) == (("a.csv",), None, None, {}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_of_two_keys_that_exclude_one_another_the_one_that_is_changed_stays(name: str) -> None:
+    given, changes, right = INSTEAD[name]
+    assert right(made({**BARE, **given}, Path(), changes))
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "files and a dataset": ({"data.train": "a.csv", "data.dataset": "x/y"}, "found both"),
     "both": ({"train.epochs": 2, "train.max_steps": 3}, "expected epochs or max_steps"),
     "type": ({"train.epochs": "3"}, "train.epochs"),
     "boolean": ({"train.group_by_length": 1}, "train.group_by_length"),
