@@ -1,14 +1,14 @@
-"""What the tests of fuse share: a model's state to the bit, its hooks, adapters of several methods on it."""
+"""What the tests of fuse and of Fuse share: a model's state to the bit, its hooks, adapters of several methods on it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from hubcli.adapted import Adapted
+from hubcli.adapted import Adapted, adapt
 from hubcli.testing import tiny
 
-from .frozen import Given, frozen
+from .frozen import Given, add_frozen, frozen
 
 
 def state(model: nn.Module) -> dict[str, tuple[int, bool, Tensor]]:
@@ -42,3 +42,23 @@ KINDS: list[Given] = [
     ("bitfit", {}),
     ("lora", {**LORA, "lora_bias": True, "r": 2}),
 ]
+
+CHILDREN: dict[str, Given] = {
+    "a": ("bottleneck", {"reduction_factor": 4}),
+    "b": ("bottleneck", {"reduction_factor": 8}),
+    "n": ("bottleneck", {"reduction_factor": 4}),
+    "c": ("bottleneck", {"variant": "houlsby", "reduction_factor": 4}),
+    "p": ("bottleneck", {"variant": "parallel", "reduction_factor": 4}),
+    "l": ("lora", {"r": 2, "target_modules": r".*(dense|c_proj|c_attn|o_proj|down_proj|wo|q)"}),
+    "s": ("bitfit", {}),
+}
+
+
+def lab(family: str = "bert", names: str = "abclps", dtype: torch.dtype = torch.float64, heads: str = "") -> Adapted:
+    """A tiny model with the children of these names."""
+    handle = adapt(tiny(family, dtype))
+    for seed, name in enumerate(names):
+        if CHILDREN[name][0] != "bitfit" or family in ("bert", "gpt2", "vit"):
+            method, config = CHILDREN[name]
+            add_frozen(handle, method, name, config, seed, "auto" if name in heads else None)
+    return handle

@@ -3,79 +3,28 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers as tf
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from hubcli.adapted import Adapted, adapt
-from hubcli.added_heads import loss_of, read_config
+from hubcli.adapted import adapt
+from hubcli.added_heads import loss_of
 from hubcli.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack
-from hubcli.errors import BaseMismatchError, ConfigKeyError, UnsupportedError, WeightsError
-from tests.tensor.models import apart
+from hubcli.errors import UnsupportedError
+
+from .goldens import BARE, BERT, GOLDENS, HEADS, INPUTS, LABELS, TEXTS, handle, logits, rival, tokenizer
+from .models import apart
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "adapterhub"
-GOLDENS = Path(os.environ.get("HUBCLI_GOLDENS") or FIXTURES)
-MODELS = {"bert": tf.BertModel, "distilbert": tf.DistilBertModel, "gpt2": tf.GPT2Model}
-BERT = FIXTURES / "bert"
-INPUTS = load_file(BERT / "inputs.safetensors")
-HEADS = load_file(BERT / "heads.safetensors")
-LABELS = {"sst": ("negative", "neutral", "positive"), "multi": ("joy", "anger", "fear", "love"), "tag": ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"), "span": ()}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HUBCLI_HOME", str(tmp_path / "home"))
-
-
-def folder(name: str) -> Path:
-    return BERT / "adapters" / {"sst": "sst_with_head"}.get(name, name)
-
-
-def handle(*names: str, made: type = tf.BertModel) -> Adapted:
-    torch.manual_seed(1)
-    given = adapt(made.from_pretrained(BERT / "base").eval())  # type: ignore[attr-defined]
-    for name in names:
-        given.load(folder(name), name)
-    return given
-
-
-def rival(given: Adapted, tmp_path: Path, name: str = "rival", num_labels: int = 3, seed: int = 2) -> str:
-    """A second adapter with a head of the same kind, of other numbers."""
-    target = tmp_path / name
-    given.save("sst", target, format="adapterhub")
-    config = json.loads((target / "head_config.json").read_text())
-    torch.manual_seed(seed)
-    tensors = {
-        key: torch.randn_like(tensor) * 0.2 for key, tensor in load_file(target / "model_head.safetensors").items()
-    }
-    if num_labels != 3:
-        config["config"].update(num_labels=num_labels, label2id=None)
-        tensors["heads.sst.4.weight"] = torch.randn(num_labels, 48)
-        tensors["heads.sst.4.bias"] = torch.randn(num_labels)
-    (target / "head_config.json").write_text(json.dumps(config))
-    save_file(tensors, target / "model_head.safetensors")
-    weights = {key: torch.randn_like(tensor) * 0.2 for key, tensor in load_file(target / "adapter.safetensors").items()}
-    save_file(weights, target / "adapter.safetensors")
-    return given.load(target)
-
-
-def logits(given: Adapted, expr: Any = None, rows: Any = None, **inputs: Any) -> Any:
-    with torch.no_grad():
-        return given(**(inputs or INPUTS), expr=expr, rows=rows).logits
-
-
-@pytest.mark.parametrize("family", [family for family in MODELS if (GOLDENS / family).is_dir()])
+@pytest.mark.parametrize("family", [family for family in BARE if (GOLDENS / family).is_dir()])
 def test_logits_are_adapterhubs(family: str) -> None:
     here = GOLDENS / family
-    given = adapt(MODELS[family].from_pretrained(here / "base").eval())
+    given = adapt(BARE[family].from_pretrained(here / "base").eval())
     name = given.load(here / "adapters" / "sst_with_head")
     inputs, expected = load_file(here / "inputs.safetensors"), load_file(here / "outputs.safetensors")["logits(sst)"]
     assert apart(logits(given, name, **inputs), expected) <= 1e-5
@@ -95,32 +44,6 @@ def test_every_kind_and_its_loss_are_adapterhubs(name: str) -> None:
     assert given.labels_of(name) == LABELS[name]
     if name == "span":
         assert torch.equal(torch.stack([out.start_logits, out.end_logits], -1), out.logits)
-
-
-@pytest.mark.parametrize("format", ["adapterhub", "hubcli"])
-@pytest.mark.parametrize("name", ["sst", "multi", "tag"])
-def test_saved_and_loaded_again(name: str, format: str, tmp_path: Path) -> None:
-    given = handle(name)
-    given.save(name, tmp_path / "again", format=format)
-    again = given.load(tmp_path / "again")
-    assert again == "again" and torch.equal(logits(given, again), logits(given, name))
-    assert given.labels_of(again) == LABELS[name]
-    if format == "adapterhub":
-        before, after = (json.loads((f / "head_config.json").read_text()) for f in (folder(name), tmp_path / "again"))
-        keep = ("config", "name", "model_class", "model_type", "hidden_size", "version")
-        assert {key: before[key] for key in keep} == {key: after[key] for key in keep}
-        kept = torch.load(folder(name) / "pytorch_model_head.bin", weights_only=True)
-        found = load_file(tmp_path / "again" / "model_head.safetensors")
-        assert found.keys() == kept.keys() and all(torch.equal(found[key], kept[key]) for key in kept)
-
-
-def test_peft_cannot_hold_it(tmp_path: Path) -> None:
-    given = handle("sst")
-    given.add("lora", "low", {"r": 2}, head=None)
-    low = given.engine.adapters["low"]
-    low.added = given.engine.adapters["sst"].added
-    with pytest.raises(UnsupportedError, match="peft's files can't hold"):
-        given.save("low", tmp_path / "low")
 
 
 def test_compositions(tmp_path: Path) -> None:
@@ -284,92 +207,6 @@ def test_losses_of_numbers() -> None:
     assert given.item() == pytest.approx(2.5)
 
 
-CLASSES = {"head_type": "classification", "num_labels": 2}
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"head_type": "dependency_parsing"}, UnsupportedError, "head_type 'dependency_parsing'"),
-        ({"head_type": None}, UnsupportedError, "head_type None"),
-        ({"shift_labels": True}, ConfigKeyError, "shift_labels"),
-        ({"layers": 0}, ConfigKeyError, "layers"),
-        ({"layers": True}, ConfigKeyError, "layers"),
-        ({"num_labels": "3"}, ConfigKeyError, "num_labels"),
-        ({"use_pooler": 1}, ConfigKeyError, "use_pooler"),
-        ({"dropout_prob": 1.5}, ConfigKeyError, "dropout_prob"),
-        ({"label2id": {"a": 0, "b": 2}}, ConfigKeyError, "label2id"),
-        ({"activation_function": 3}, ConfigKeyError, "activation_function"),
-        ({"head_type": "question_answering", "num_labels": 3}, ConfigKeyError, "expected 2"),
-    ],
-)
-def test_configs_are_refused_by_key(change: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        read_config({**CLASSES, **change}, "here")
-
-
-def broken(tmp_path: Path, file: str, **changes: Any) -> Path:
-    target = tmp_path / "broken"
-    shutil.copytree(folder("sst"), target)
-    document = json.loads((target / file).read_text())
-    document["config"].update(changes)
-    (target / file).write_text(json.dumps(document))
-    return target
-
-
-def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    given = handle()
-    wide = broken(tmp_path / "a", "head_config.json", num_labels=4, label2id=None)
-    with pytest.raises(BaseMismatchError, match=r"4.weight has shape \(3, 48\), this model needs \(4, 48\)"):
-        given.load(wide)
-    deep = broken(tmp_path / "b", "head_config.json", layers=3)
-    with pytest.raises(WeightsError, match="expected tensors"):
-        given.load(deep)
-    strange = broken(tmp_path / "c", "head_config.json", activation_function="gelu_x")
-    with pytest.raises(ConfigKeyError, match="gelu_x"):
-        given.load(strange)
-    alone = broken(tmp_path / "d", "head_config.json")
-    (alone / "pytorch_model_head.bin").unlink()
-    with pytest.raises(UnsupportedError, match="needs both"):
-        given.load(alone)
-    named = broken(tmp_path / "e", "head_config.json")
-    save_file({"heads.other.1.weight": torch.zeros(2)}, named / "model_head.safetensors")
-    with pytest.raises(WeightsError, match=r"expected keys heads\.sst\."):
-        given.load(named)
-    assert not given.adapters
-
-
-def test_a_head_of_a_transformers_model_replaces_its_modules(tmp_path: Path) -> None:
-    """AdapterHub's files of a BertForSequenceClassification: keys are the model's own, the config of the head is null."""
-    target = broken(tmp_path, "head_config.json")
-    document = json.loads((target / "head_config.json").read_text())
-    document.update(config=None, model_class="BertForSequenceClassification", label2id={"good": 1, "bad": 0})
-    (target / "head_config.json").write_text(json.dumps(document))
-    (target / "pytorch_model_head.bin").unlink()
-    torch.manual_seed(5)
-    classifier = {"classifier.weight": torch.randn(2, 48), "classifier.bias": torch.randn(2)}
-    save_file(classifier, target / "model_head.safetensors")
-    given = handle(made=tf.BertForSequenceClassification)
-    given.load(target, "static")
-    with torch.no_grad(), given.using("static"):
-        out = given.model(**INPUTS, output_hidden_states=True)
-        pooled = given.model.bert.pooler(out.hidden_states[-1])
-    expected = pooled @ classifier["classifier.weight"].T + classifier["classifier.bias"]
-    assert apart(out.logits, expected) <= 1e-5 and given.labels_of("static") == ("bad", "good")
-
-
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = ["[PAD]", "[UNK]", *(f"w{i}" for i in range(118))]
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    return tf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", model_max_length=16)
-
-
-TEXTS = ["w5 w6 w7", "w8", "w9 w10 w11 w12 w13"]
-
-
 def test_predictions(tmp_path: Path) -> None:
     given = handle("sst", "multi", "tag")
     given.tokenizer = tokenizer()
@@ -392,18 +229,3 @@ def test_predictions(tmp_path: Path) -> None:
         given.predict(TEXTS, rows=["sst", "tag", "sst"])
     with pytest.raises(UnsupportedError, match="no head that predicts"):
         given.predict(TEXTS)
-
-
-def test_load_adapter_takes_the_bare_base(tmp_path: Path) -> None:
-    from hubcli import load_adapter
-
-    base = tmp_path / "base"
-    shutil.copytree(BERT / "base", base)
-    tokenizer().save_pretrained(base)
-    target = broken(tmp_path, "adapter_config.json")
-    document = json.loads((target / "adapter_config.json").read_text())
-    (target / "adapter_config.json").write_text(json.dumps({**document, "model_name": str(base)}))
-    given = load_adapter(str(target))
-    assert type(given.model) is tf.BertModel
-    assert apart(logits(given, "broken"), load_file(BERT / "outputs.safetensors")["logits(sst)"]) <= 1e-5
-    assert [p.label in LABELS["sst"] for p in given.predict(TEXTS)] == [True] * 3

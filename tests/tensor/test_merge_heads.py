@@ -19,11 +19,10 @@ from hubcli.merge_types import options_of
 from hubcli.merging import merge
 
 from .frozen import frozen, under
+from .goldens import BERT, INPUTS
 from .models import apart, inputs_of, model_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-BERT = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
-INPUTS = load_file(BERT / "inputs.safetensors")
 TARGETS = {"bert": ["query"], "roberta": ["query"], "gpt2": ["c_attn"]}
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers as tf
-from safetensors.torch import load_file
 from torch import nn
 
 from hubcli.adapted import Adapted, adapt
@@ -21,9 +19,9 @@ from hubcli.ordinary import CHILD
 from hubcli.testing import inputs_of, output, tiny
 
 from .frozen import Given, add_frozen, frozen, under
+from .goldens import BERT, INPUTS
 from .models import apart
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
 pytestmark = pytest.mark.filterwarnings("ignore")
 PFEIFFER = {"mh_adapter": False, "output_adapter": True, "reduction_factor": 4, "non_linearity": "relu"}
 LAYER_NORM = {**PFEIFFER, "original_ln_before": True, "original_ln_after": True}
@@ -160,10 +158,9 @@ def test_it_compiles_without_a_break(family: str, kinds: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("made", [tf.BertModel, tf.BertForMaskedLM])
 def test_a_head_that_an_adapter_brought_answers_still(made: type) -> None:
     """By the handle, which lends the model a hook for the length of the call; a checkpoint can't hold it."""
-    handle = adapt(made.from_pretrained(FIXTURES / "base").eval())  # type: ignore[attr-defined]
-    handle.load(FIXTURES / "adapters" / "sst_with_head", "sst")
-    given = load_file(FIXTURES / "inputs.safetensors")
-    inputs = {key: given[key] for key in ("input_ids", "attention_mask")}
+    handle = adapt(made.from_pretrained(BERT / "base").eval())  # type: ignore[attr-defined]
+    handle.load(BERT / "adapters" / "sst_with_head", "sst")
+    inputs = {key: INPUTS[key] for key in ("input_ids", "attention_mask")}
     handle.activate("sst")
     with torch.no_grad():
         expected = handle(**inputs).logits
