@@ -36,7 +36,7 @@ train = "train.csv"             # or a list; csv, tsv, jsonl, parquet
 # format = "csv"                # default: by the file's ending
 # delimiter = ","
 # encoding = "utf-8"
-# labels = ["negative", "positive"]             # in order of their ids; default: those found, sorted
+# labels = ["negative", "positive"]             # in order of their ids; default: map's, else those found, sorted
 # map = { "0" = "negative", "1" = "positive" }  # what stands in the file -> a label
 # limit = { train = 1000 }      # so many rows of a part, chosen by the seed
 # name = "my data"              # what results call it

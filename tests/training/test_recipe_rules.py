@@ -1,0 +1,67 @@
+"""What a recipe's keys say together; the examples of the documentation."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubcli.errors import HubcliError
+from hubcli.recipe import made
+from tests.training.test_recipe import BARE
+
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
+EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_of_the_documentation_are_recipes(text: str) -> None:
+    given = tomllib.loads(text)
+    made({**BARE, **given}, Path())
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 2
+
+
+MAPS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "in their order": ({"5": "good", "1": "bad"}, ("good", "bad")),
+    "several values of one": ({"1": "b", "2": "b", "3": "a"}, ("b", "a")),
+    "none": ({}, ()),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_says_what_the_labels_are(name: str) -> None:
+    given, labels = MAPS[name]
+    assert made(BARE, Path(), {"data.map": given}).data.labels == labels
+    own = made(BARE, Path(), {"data.map": given, "data.labels": ["bad", "good", "a", "b"]})
+    assert own.data.labels == ("bad", "good", "a", "b")
+
+
+FUSED = {"name": "fusion", "config": {"of": ["a", "b"]}, "adapters": {"a": "x", "b": "y"}}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a map of one label": ({"data.map": {"1": "a"}}, "expected at least two labels, found a alone"),
+    "a map without labels": ({"task": "CAUSAL_LM", "data.map": {"1": "a", "2": "b"}}, "data.map is for SEQ_CLS"),
+    "one token": ({"task": "CAUSAL_LM", "train.max_length": 1}, "train.max_length: expected at least 2 tokens"),
+    "no head": ({"method.head": "none", "train.head_learning_rate": 0.1}, "no head learns"),
+    "a fusion's tokenizer": (
+        {"method": {**FUSED, "tokenizer": True}},
+        "method.tokenizer: a fusion brings no tokenizer",
+    ),
+    "a fusion on a tokenizer": (
+        {"method": FUSED, "base.tokenizer": "x"},
+        "base.tokenizer: a fusion brings no tokenizer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_keys_that_would_do_nothing_are_refused(name: str) -> None:
+    changes, said = WRONG[name]
+    with pytest.raises(HubcliError, match=re.escape(said)) as caught:
+        made(BARE, Path(), changes)
+    assert caught.value.id == "E_RECIPE"
