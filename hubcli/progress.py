@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, Protocol
+
+_SILENCED = ContextVar("silenced", default=False)
 
 
 class Progress(Protocol):
@@ -66,7 +71,7 @@ class Steps:
     def __init__(self, what: str) -> None:
         self._what = what
         self._bar: Any = None
-        self._shown = sys.stderr is not None and sys.stderr.isatty()
+        self._shown = shown()
 
     def __call__(self, done: int, of: int) -> None:
         """So many are done."""
@@ -86,4 +91,24 @@ class Steps:
 
 def for_terminal() -> Progress:
     """A bar where stderr is a terminal, else nothing."""
-    return Bar() if sys.stderr is not None and sys.stderr.isatty() else Silent()
+    return Bar() if shown() else Silent()
+
+
+def shown() -> bool:
+    """Whether bars are for anyone: stderr is a terminal, and nobody asked for silence."""
+    return sys.stderr is not None and sys.stderr.isatty() and not _SILENCED.get()
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """No bars, also not of the libraries that read for us."""
+    token = _SILENCED.set(True)
+    try:
+        yield
+    finally:
+        _SILENCED.reset(token)
+
+
+def is_silenced() -> bool:
+    """Whether `silenced` holds."""
+    return _SILENCED.get()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from hubcli.recipe import Recipe, made, read
 from hubcli.recipe_template import template
 
 Json = dict[str, Any]
+
+
+class BrokenOff(KeyboardInterrupt):
+    """Ctrl-C while `train` was at work; `hint` says how the run goes on."""
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(hint)
+        self.hint = hint
 
 
 def train(
@@ -49,6 +58,7 @@ def train(
     Raises:
         UsageError: E_RECIPE or E_DATA: what is wrong, and where. NotFoundError: no such recipe, file or adapter.
         MissingExtraError: the extra `train` is not installed. HubcliError: as load_adapter and Adapted.add.
+        BrokenOff: a KeyboardInterrupt that says how the run goes on.
     """
     from hubcli.api.models import python_warning
 
@@ -58,7 +68,7 @@ def train(
         raise UsageError("resume= and force= exclude each other")
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
     access: Json = {"offline": bool(workspace.offline), "token": workspace.token}
-    with told(warn or python_warning):
+    with told(warn or python_warning), _broken_off(folder, resume=resume, force=force):
         if dry_run:
             return _checked(found, folder, access)
         _needed()
@@ -92,6 +102,31 @@ def train_init(file: str | Path, *, force: bool = False, dry_run: bool = False) 
     if not dry_run:
         toml_file.write(path, text)
     return {"path": str(path), "written": not dry_run}
+
+
+@contextlib.contextmanager
+def _broken_off(folder: Path, *, resume: bool, force: bool) -> Iterator[None]:
+    """Ctrl-C with the one thing that can be done after it: a run is there from the moment on that its run.json is."""
+    before = _stamp(folder)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if resume:
+            hint = "the same command goes on from the last checkpoint"
+        elif _stamp(folder) == before:
+            hint = "nothing was begun: run the same command again"
+        else:
+            how = "with --resume in the place of --force" if force else "with --resume"
+            hint = f"the same command {how} goes on from the last checkpoint"
+        raise BrokenOff(hint) from stop
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = (folder / "run.json").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _folder(recipe: Recipe, given: Any) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -13,18 +13,23 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def told(warn: Callable[[str], None]) -> Iterator[None]:
-    """Each warning of the body once, also where it fails; what is not meant for users goes Python's usual way."""
-    caught: list[warnings.WarningMessage] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            yield
-    finally:
-        for text in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
-            warn(text)
-        for other in caught:
-            if not issubclass(other.category, UserWarning):
-                warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    """Each warning of the body once, as it is raised; what is not meant for users goes Python's usual way."""
+    usual, filters, said = warnings.showwarning, [*warnings.filters], set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, UserWarning):
+            usual(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            with warnings.catch_warnings():  # `warn` may warn Python itself, as if nobody listened here
+                warnings.showwarning = usual
+                warnings.filters[:] = filters  # type: ignore[index]
+                warn(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def noted(adapted: Adapted, note: Callable[[str], None]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,19 +12,37 @@ import click
 
 from hubcli.cli.text import clean, clean_lines, to_json
 from hubcli.frozen import frozen
+from hubcli.progress import silenced
 
 Function = Callable[..., Any]
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # where accelerate looks for them
+
+
+class Interrupted(click.Abort):
+    """Ctrl-C, with what was left and how it goes on."""
+
+    def __init__(self, message: str, hint: str):
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+
+def first() -> bool:
+    """Whether this process speaks: of those that a launcher started together, the first alone does."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS if int(os.environ.get("WORLD_SIZE", "1")) > 1)
 
 
 @frozen
 class Output:
-    """Where a command prints: data on stdout, everything else on stderr."""
+    """Where a command prints: data on stdout, everything else on stderr; nothing at all where another process speaks."""
 
     json: bool = False
     quiet: bool = False
+    mute: bool = False
 
     def data(self, document: Any, lines: Iterable[str] = ()) -> None:
         """The command's answer: the JSON document with --json, else the lines."""
+        if self.mute:
+            return
         if self.json:
             click.echo(to_json(document))
             return
@@ -31,12 +51,13 @@ class Output:
 
     def note(self, text: str) -> None:
         """Something for a person to know; not with --quiet or --json."""
-        if not (self.quiet or self.json):
+        if not (self.quiet or self.json or self.mute):
             click.echo(clean(text), err=True)
 
     def warn(self, text: str) -> None:
         """Something a person must know."""
-        click.echo(f"warning: {clean(text)}", err=True)
+        if not self.mute:
+            click.echo(f"warning: {clean(text)}", err=True)
 
 
 def command(
@@ -53,7 +74,8 @@ def command(
         def callback(*, json: bool, quiet: bool, offline: bool, **arguments: Any) -> Any:
             if network:
                 arguments["offline"] = offline
-            return function(out=Output(json, quiet), **arguments)
+            with silenced() if json or quiet else contextlib.nullcontext():
+                return function(out=Output(json, quiet), **arguments)
 
         wrapped: Any = callback
         if writes:

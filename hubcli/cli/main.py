@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from hubcli._version import __version__
+from hubcli.cli.common import first
 from hubcli.cli.table import COMMANDS
 from hubcli.cli.text import clean, to_json
 from hubcli.discovery import disabled, scan
@@ -90,17 +91,16 @@ def cli() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Errors are printed, on stdout as JSON where `--json` was given."""
-    as_json, stdout = "--json" in argv, sys.stdout
+    as_json, stdout = "--json" in argv and first(), sys.stdout
     try:
         result = cli.main(args=list(argv), prog_name="hubcli", standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = _report(
-            "E_INTERRUPTED", "interrupted; nothing was left half done", None, "run the same command again", as_json
-        )
-        code = EXIT_INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as stop:
+        message = getattr(stop, "message", "interrupted; nothing was left half done")
+        hint = getattr(stop, "hint", "run the same command again")
+        code = _report("E_INTERRUPTED", message, None, hint, as_json, EXIT_INTERRUPTED)
     except click.ClickException as error:
         code = _usage(error, as_json)
     except SystemExit:

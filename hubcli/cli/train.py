@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from hubcli import api
-from hubcli.cli.common import Output, command
+from hubcli.api.training import BrokenOff
+from hubcli.cli.common import Interrupted, Output, command, first
 from hubcli.cli.text import size
 from hubcli.errors import UsageError
 
@@ -24,6 +25,8 @@ SHORT = {
     "precision": ("train.precision", "fp32, bf16 or fp16."),
     "seed": ("seed", "What decides everything drawn by chance."),
 }
+
+USED = ("force", "dry_run", "offline")  # by --init
 
 
 def _short(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,8 +64,9 @@ def train(out: Output, recipe: str, init: bool, changes: tuple[str, ...], **opti
     """
     short = {key: options.pop(name.replace("-", "_")) for name, (key, _) in SHORT.items()}
     if init:
-        _init(out, recipe, options)
+        _init(out, recipe, {**short, **options, "set": changes})
         return
+    out = out if first() else Output(json=out.json, mute=True)
     given = {**{key: value for key, value in short.items() if value is not None}, **_pairs(changes)}
     offline, folder = options.pop("offline"), options.pop("folder")
     try:
@@ -76,14 +80,19 @@ def train(out: Output, recipe: str, init: bool, changes: tuple[str, ...], **opti
             bar=not (out.quiet or out.json),
             **options,
         )
-    except KeyboardInterrupt:
-        out.note("broken off; the same command with --resume goes on from the last checkpoint")
-        raise
-    if report:  # under `accelerate launch` one process speaks for all
+    except BrokenOff as stop:
+        raise Interrupted("broken off", stop.hint) from stop
+    if report:
         out.data(report, _lines(report))
 
 
 def _init(out: Output, file: str, options: Json) -> None:
+    names = {**{key: name for name, (key, _) in SHORT.items()}, "folder": "out", "keep_checkpoints": "keep-checkpoints"}
+    unused = [f"--{names.get(key, key)}" for key, value in options.items() if value and key not in USED]
+    if unused:
+        raise UsageError(
+            f"--init writes a recipe with every default; it takes no {', '.join(unused)}", hint=f"edit {file} after it"
+        )
     report = api.train_init(file, force=options["force"], dry_run=options["dry_run"])
     out.data(report, [f"{'wrote' if report['written'] else 'would write'} {report['path']}"])
 

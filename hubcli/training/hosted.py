@@ -13,6 +13,7 @@ from typing import Any
 
 from hubcli.errors import HubcliError, MissingExtraError, NetworkError, NotFoundError, OfflineError
 from hubcli.paths import offline_switch
+from hubcli.progress import is_silenced
 from hubcli.recipe import PARTS, Data, Recipe
 from hubcli.training import tables
 from hubcli.training.findings import Findings, bad_data, printable
@@ -80,7 +81,7 @@ class Hosted:
         path = str(self._folder) if self._folder else self._name
         where = printable(self._name) + (f"[{printable(split)}]" if split else "")
         switch = None if self._folder else self._switch
-        with _told(where, switch), _offline(datasets, bool(switch)):
+        with _told(where, switch), _offline(datasets, bool(switch)), _quiet(datasets):
             return datasets.load_dataset(path, data.subset, split=split, revision=data.revision, token=self._token)
 
 
@@ -98,6 +99,26 @@ def _offline(datasets: Any, off: bool) -> Iterator[None]:
     finally:
         for place, old in zip(places, before, strict=True):
             place.HF_HUB_OFFLINE = old
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """No bars of the library, nor of the hub's client, where nobody wants any."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    own, hub = datasets.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    if not is_silenced():
+        yield
+        return
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if own:
+            datasets.enable_progress_bars()
+        if hub:
+            enable_progress_bars()
 
 
 @contextmanager

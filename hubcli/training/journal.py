@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 METRICS = "metrics.jsonl"
+EVERY = 30.0  # seconds between the lines of a training without evaluations
 Say = Callable[[str], None]
 
 
@@ -19,8 +20,8 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     """Follows one training.
 
     Args:
-        folder: of the run. metric: what stands beside the loss. say: told a line after each evaluation; None where a bar
-            shows the same, or nobody looks.
+        folder: of the run. metric: what stands beside the loss. say: told a line after each evaluation, or now and then where
+            there are none; None where a bar shows the same, or nobody looks.
     """
 
     def __init__(self, folder: Path, metric: str, say: Say | None, *, bar: bool):
@@ -29,6 +30,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self.bar: Any = None
         self.measuring: Any = None
         self.shown: dict[str, str] = {}
+        self.said = -EVERY
         self.steps, self.seconds, self.began, self.first = 0, 0.0, 0.0, 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -71,8 +73,16 @@ class Journal(TrainerCallback):  # type: ignore[misc]
                 self.shown[name] = f"{found[key]:.4g}"
         if self.bar is not None:
             self.bar.set_postfix(self.shown)
-        elif self.say is not None and f"eval_{self.metric}" in found:
+        elif self.say is not None and self._due(args, found):
             self.say(self._line(state))
+
+    def _due(self, args: Any, found: dict[str, float]) -> bool:
+        """After each evaluation; where there are none, now and then."""
+        now = time.perf_counter()
+        if f"eval_{self.metric}" not in found and (args.eval_strategy != "no" or now - self.said < EVERY):
+            return False
+        self.said = now
+        return True
 
     def tick(self, done: int, of: int) -> None:
         """How far a measurement is."""

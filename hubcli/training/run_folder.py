@@ -131,7 +131,11 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def versions() -> Json:
     """What decides the last digits beside the recipe."""
-    found = {"hubcli": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    found = {
+        "hubcli": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     for name in LIBRARIES:
         try:
             found[name] = metadata.version(name)

@@ -169,6 +169,62 @@ def test_init_writes_a_recipe(tmp_path: Path) -> None:
     assert hubcli("train", "--init", str(file), "--force").code == 0
 
 
+@pytest.mark.parametrize("more", [
+    ["--set", "train.epochs=9"], ["--method", "full"], ["--out", "x"], ["--resume"], ["--keep-checkpoints"],
+], ids=lambda more: more[0])  # fmt: skip
+def test_init_refuses_what_it_would_not_write(more: list[str], tmp_path: Path) -> None:
+    answer = hubcli("train", "--init", str(tmp_path / "recipe.toml"), *more)
+    assert answer.code == 2 and more[0] in answer.err and not (tmp_path / "recipe.toml").exists()
+
+
+BREAKS: dict[str, tuple[list[str], str, str]] = {
+    "at work": ([], "_saved", "the same command with --resume goes on from the last checkpoint"),
+    "forced": (["--force"], "_saved", "with --resume in the place of --force goes on"),
+    "resumed": (["--resume"], "_saved", "the same command goes on from the last checkpoint"),
+    "not begun": (["--force"], "prepared", "nothing was begun: run the same command again"),
+}
+
+
+def test_ctrl_c_says_one_thing_that_is_right(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    for options, where, said in BREAKS.values():
+        with monkeypatch.context() as patched:
+            patched.setattr(training, where, interrupt)
+            answer = trained(toy, tmp_path / "run", *options, "--set", "train.max_steps=1")
+        assert answer.code == 130 and answer.out == ""
+        assert "error: broken off\nhint: " in answer.err
+        assert answer.err.count("hint: ") == 1 and said in answer.err, answer.err
+        assert "half done" not in answer.err
+    assert trained(toy, tmp_path / "run", "--resume", "--set", "train.max_steps=1").code == 0
+
+
+def test_of_processes_started_together_the_first_alone_speaks(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        recipe = str(toy / "recipe.toml")
+        answer = hubcli("train", recipe, "--out", str(tmp_path / "run"), "--dry-run", cwd=tmp_path)
+        assert answer.code == 0 and bool(answer.out) is bool(lines) and answer.err == ""
+    from hubcli.cli.main import run
+
+    assert run(["train", "none.toml", "--json"]) == 3
+
+
+def test_doubts_are_told_before_training_and_a_run_without_validation_shows_that_it_lives(
+    toy: Path, tmp_path: Path
+) -> None:
+    rows = [*reviews(), {**reviews()[0], "label": "pos"}]
+    file = jsonl(tmp_path / "rows.jsonl", rows)
+    answer = trained(toy, tmp_path / "run", "--data", str(file), "--set", "split={validation=0.0,test=0.0}")
+    told, *steps = answer.err.splitlines()
+    assert answer.code == 0 and told.startswith("warning: rows with the same input and another label"), answer.err
+    assert steps and re.match(r"epoch [\d.]+ of 1, step 1 of \d+: loss [\d.]+; \d+:\d\d left$", steps[0]), answer.err
+
+
 def test_without_the_extra_nothing_is_begun(toy: Path, untouched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
