@@ -173,8 +173,17 @@ MOMENTS = {
 }  # fmt: skip
 
 
+# one of each kind: in the middle of an epoch, of a checkpoint, of the last adapter, and with all weights in training
+FAST = {("lora-last", "half an adapter"), ("lora-steps", "mid-epoch"), ("lora-steps", "checkpoint"), ("full", "second epoch")}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("name", "moment"), [(name, moment) for name, moments in MOMENTS.items() for moment in moments]
+    ("name", "moment"),
+    [
+        pytest.param(name, moment, marks=[] if (name, moment) in FAST else [pytest.mark.slow])
+        for name, moments in MOMENTS.items()
+        for moment in moments
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(name: str, moment: str, whole: Any, tmp_path: Path) -> None:
     found, expected = whole(name)
@@ -184,6 +193,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(name: str, moment: str, whole: A
     assert content(tmp_path / "run") == content(expected)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_goes_on_too(whole: Any, tmp_path: Path) -> None:
     found, expected = whole("lora-steps")
     killed(found, tmp_path / "run", at_step(7))
@@ -232,6 +242,7 @@ def test_runs_that_can_not_be_written_where_they_are_wanted(whole: Any, bert: Pa
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_force_starts_anew(whole: Any, tmp_path: Path) -> None:
     found, expected = whole("lora-last")
     killed(found, tmp_path / "run", at_step(8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,11 @@ def by_hand(
     return kept(setup, folder)
 
 
+def quick(cases: Iterable[str], *fast: str) -> list[Any]:
+    """The cases, all but these marked slow: each of them trains, some twice."""
+    return [pytest.param(case, marks=[] if case in fast else [pytest.mark.slow]) for case in cases]
+
+
 def kept(setup: Setup, folder: Path) -> dict[str, Tensor]:
     if setup.handle is None:
         setup.model.save_pretrained(folder)
@@ -100,7 +105,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", quick(MODES, "lora", "full"))
 def test_a_loop_by_hand_finds_the_same_weights(mode: str, bert: Path, rows: Path, tmp_path: Path) -> None:
     found = recipe(tmp_path, bert, rows, **MODES[mode])
     report = train(found, tmp_path / "run")
@@ -128,7 +133,7 @@ SHARED: dict[str, tuple[str, list[dict[str, Any]] | None, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", quick(SHARED, "bert", "gpt2"))
 def test_parts_of_a_batch_are_the_batch(name: str, bases: Any, rows: Path, tmp_path: Path) -> None:
     """Gradient accumulation, where the model's loss takes the number of labels and where it does not."""
     family, data, more = SHARED[name]
@@ -196,7 +201,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quick(METHODS, "lora", "full"))
 def test_every_method_learns_and_its_figures_are_those_of_what_was_saved(
     method: str, bases: Any, tmp_path: Path, rows: Path
 ) -> None:
@@ -253,6 +258,7 @@ def assert_measured(report: dict[str, Any], test: list[Any], base: Path) -> None
         )
 
 
+@pytest.mark.slow
 def test_a_fusion_trains_over_frozen_adapters(bert: Path, rows: Path, tmp_path: Path) -> None:
     config = METHODS["bottleneck"]
     for seed, name in enumerate("ab"):
@@ -280,6 +286,7 @@ def test_a_fusion_trains_over_frozen_adapters(bert: Path, rows: Path, tmp_path: 
     assert value == pytest.approx(sk.log_loss(right, logits.double().softmax(-1), labels=[0, 1]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_plain_trainer_on_an_adapted_model_finds_the_same(bert: Path, rows: Path, tmp_path: Path) -> None:
     found = recipe(tmp_path, bert, rows, data={"limit": {"train": 20}}, train=LAST)
     report = train(found, tmp_path / "run")
