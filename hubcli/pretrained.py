@@ -65,6 +65,8 @@ def device_of(given: Any) -> Any:
 def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
     """`from_pretrained` of a class of transformers, without its report on the new head: the adapter brings the head.
 
+    Code that a folder or the hub brings is neither run nor offered to be run, unless `options` say so.
+
     Raises:
         MissingExtraError: the model needs a package that is not there. BaseNotFoundError: it can't be loaded so.
     """
@@ -72,7 +74,7 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
 
     try:
         with quiet():
-            return getattr(transformers, kind).from_pretrained(where, **options)
+            return getattr(transformers, kind).from_pretrained(where, **{"trust_remote_code": False, **options})
     except ImportError as error:
         raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
     except (OSError, ValueError) as error:

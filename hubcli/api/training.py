@@ -152,7 +152,7 @@ def _checked(recipe: Recipe, folder: Path, access: Json) -> Json:
     from hubcli.training import early, examples
 
     found = examples.load(recipe, **access)
-    early.check(recipe, found.labels)
+    early.check(recipe, found.labels, found.parts)
     return {
         "status": "checked",
         "name": recipe.name,

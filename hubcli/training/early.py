@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hubcli.errors import UnsupportedError, UsageError
 from hubcli.plugins import plugins
+from hubcli.pretrained import device_of
 from hubcli.recipe import FULL, FUSION, Recipe
 
 # task -> all of its figures; a classification of two labels has f1 in place of f1_macro
@@ -19,17 +21,21 @@ NAMES = {
 }
 
 
-def check(recipe: Recipe, labels: Sequence[str]) -> None:
-    """Refuse names that nothing has, and a precision that a CPU hasn't.
+def check(recipe: Recipe, labels: Sequence[str], parts: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse names that nothing has, a device or a precision that this machine hasn't, and a stop by rows that aren't there.
 
     Args:
-        labels: of the head.
+        labels: of the head. parts: the rows of each part.
 
     Raises:
         MethodNotFoundError: no such method. UsageError: E_RECIPE, no such metric, optimiser or schedule. UnsupportedError:
-            the precision.
+            the device or the precision.
     """
     _method(recipe.method.name)
+    _device(recipe.base.device)
+    if recipe.train.early_stopping is not None and not parts["validation"]:
+        hint = "data.validation names files, split.validation cuts a share from train"
+        raise UsageError("train.early_stopping: there are no validation rows to stop by", id="E_RECIPE", hint=hint)
     _metric(recipe, labels)
     _names(recipe)
     if recipe.train.precision == "fp16" and recipe.base.device in (None, "cpu"):
@@ -39,6 +45,16 @@ def check(recipe: Recipe, labels: Sequence[str]) -> None:
 def names(task: str, labels: Sequence[str]) -> tuple[str, ...]:
     """The figures that a task has."""
     return tuple("f1" if name == "f1_macro" and len(labels) == 2 else name for name in NAMES[task])
+
+
+def _device(name: str | None) -> None:
+    """One that is there, and that every process finds: which GPU it takes is decided from outside, as for any Trainer."""
+    kind, colon, number = (name or "cpu").partition(":")
+    if colon and (kind == "cpu" or number != "0"):
+        hint = f'"{kind}"' + (f", and CUDA_VISIBLE_DEVICES={number}" if kind == "cuda" else "")
+        raise UnsupportedError(f'base.device: expected a kind of device, found "{name}"', hint=hint)
+    if kind != "cpu":
+        device_of(name)
 
 
 def _method(name: str) -> None:

@@ -83,7 +83,8 @@ def image_processor(base: BaseModel, *, offline: bool, token: str | None) -> Any
     """What makes pixels of images for a base; None where it has none."""
     try:
         where = find_base(base, offline=offline, token=token)
-        return pretrained("AutoImageProcessor", where, {"local_files_only": offline, "token": token})
+        options = {"local_files_only": offline, "token": token, "revision": base.revision}
+        return pretrained("AutoImageProcessor", where, options)
     except BaseNotFoundError:
         return None
 

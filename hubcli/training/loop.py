@@ -110,11 +110,12 @@ class Loop(Trainer):  # type: ignore[misc]
         processes, each part has the weight of its labels. DDP then takes the mean of the processes.
         """
         outputs = model(**inputs)
-        share = self.setup.task.counted(inputs["labels"]) / num_items_in_batch * self.args.world_size
-        loss = (
-            outputs["loss"] * share
-            + self.penalty().to(outputs["loss"].device) / self.current_gradient_accumulation_steps
-        )
+        counted = self.setup.task.counted(inputs["labels"])
+        if counted:
+            own = outputs["loss"] * (counted / num_items_in_batch * self.args.world_size)
+        else:  # the mean over no label is no number
+            own = outputs["logits"].sum() * 0
+        loss = own + self.penalty().to(own.device) / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def penalty(self) -> Tensor:

@@ -14,14 +14,16 @@ from torch import nn
 from hubcli import quantised
 from hubcli import recipe as recipes
 from hubcli.adapted import Adapted, adapt
-from hubcli.bases import Identity, find_base, load_base, own_base
+from hubcli.bases import Identity, load_base, own_base
 from hubcli.composition import Expr, Fuse
-from hubcli.errors import BaseNotFoundError, UnsupportedError
+from hubcli.errors import UnsupportedError
 from hubcli.families import Structure
 from hubcli.manifest import BaseModel, Installed
 from hubcli.pretrained import drawn, pretrained
 from hubcli.recipe import Recipe
+from hubcli.training.evaluating import image_processor
 from hubcli.training.tasks import TASKS, Task, Tools
+from hubcli.training.tasks.base import reads
 
 Locate = Callable[[str], Installed]
 
@@ -103,7 +105,7 @@ def prepared(recipe: Recipe, labels: tuple[str, ...], *, locate: Locate | None, 
         tokenizer=tokenizer,
         processor=processor,
         labels=labels,
-        max_length=recipe.train.max_length,
+        max_length=min(recipe.train.max_length, reads(model.config, tokenizer) or recipe.train.max_length),
         max_answer=recipe.train.max_answer,
         compares=compares,
     )
@@ -140,13 +142,7 @@ def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str 
     )
     if spec.tokenizer is not None:
         tokenizer = pretrained("AutoTokenizer", str(recipe.folder / spec.tokenizer), {"local_files_only": True})
-    processor = None
-    if recipe.task == "IMG_CLS":
-        where = find_base(wanted, offline=offline, token=token)
-        try:
-            processor = pretrained("AutoImageProcessor", where, {"local_files_only": offline, "token": token})
-        except BaseNotFoundError:
-            processor = None
+    processor = image_processor(wanted, offline=offline, token=token) if recipe.task == "IMG_CLS" else None
     return model, tokenizer, processor, identity
 
 

@@ -25,6 +25,7 @@ from hubcli.training.journal import Journal, Say
 from hubcli.training.loop import Loop
 from hubcli.training.metrics import Figure
 from hubcli.training.plots import loss_plot
+from hubcli.training.ready import ready
 from hubcli.training.run_folder import Json
 from hubcli.training.setup import Locate, Setup, prepared
 
@@ -60,10 +61,11 @@ def train(
     if resume and there is not None and there["status"] == run_folder.DONE:
         return there
     examples = data.load(recipe, offline=offline, token=token)
-    early.check(recipe, examples.labels)
+    early.check(recipe, examples.labels, examples.parts)
     with _determined(recipe), quiet():
         args = arguments(recipe, folder, steps=bool(examples.parts["validation"]))
         setup = prepared(recipe, examples.labels, locate=locate, offline=offline, token=token)
+        cut = ready(recipe, setup.task, examples.parts)
         loop = Loop(setup, args, examples.parts)
         journal = Journal(folder, loop.metric, say, bar=bar and args.should_save)
         loop.tick = journal.tick
@@ -80,7 +82,7 @@ def train(
         if not args.should_save:
             args.distributed_state.wait_for_everyone()
             return {}
-        report = _report(setup, loop, journal, examples, figures, counts, folder / saved)
+        report = _report(setup, loop, journal, examples, figures, counts, folder / saved) | {"cut": cut}
     loss_plot(folder, loop.metric)
     run_folder.write(folder, report)
     if not keep_checkpoints:

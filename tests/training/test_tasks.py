@@ -229,10 +229,12 @@ def test_an_image_is_a_file_numbers_or_bytes(bases: Bases, tmp_path: Path) -> No
     ]
     features = task.features(examples(*({"image": image, "label": 1} for image in given)))
     expected = torch.tensor(pixels / 255 * 2 - 1, dtype=torch.float32).permute(2, 0, 1)
-    for feature in features:
-        assert float((torch.as_tensor(feature["pixel_values"]) - expected).abs().max()) < 1e-5
-    grey = task.features(examples({"image": pixels[..., 0].tolist(), "label": 0}))[0]["pixel_values"]
-    assert torch.equal(torch.as_tensor(grey[0]), torch.as_tensor(grey[2]))
+    assert not any(isinstance(value, torch.Tensor) for feature in features for value in feature.values()), (
+        "decoded late"
+    )
+    assert float((task.collate(features)["pixel_values"] - expected).abs().max()) < 1e-5
+    grey = task.collate(task.features(examples({"image": pixels[..., 0].tolist(), "label": 0})))["pixel_values"][0]
+    assert torch.equal(grey[0], grey[2])
     rows = examples(*({"image": image, "label": n % 2} for n, image in enumerate(given)))
     said = asked(task, model, rows)
     with torch.no_grad():

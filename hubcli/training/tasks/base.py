@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +45,7 @@ class Task:
 
     def __init__(self, tools: Tools):
         self.tools = tools
+        self._kept: dict[int, tuple[Example, list[Feature]]] = {}  # by the id of a row that is held here as well
         self.check()
 
     def check(self) -> None:
@@ -61,9 +62,34 @@ class Task:
         """The figure that says which of two adapters is better, where nobody names another."""
         return "accuracy"
 
-    def features(self, examples: Iterable[Example]) -> list[Feature]:
-        """What the model trains on: one or more features a row."""
+    def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
+        """What the model trains on: one or more features of each row; `cut` is one of their keys where tokens were lost."""
         raise NotImplementedError
+
+    def keep(self, examples: Iterable[Example]) -> list[str]:
+        """Make the features of rows that will be asked for again and again; where the rows stand that lost tokens.
+
+        Raises:
+            UsageError: E_DATA, a row that can't be used.
+        """
+        rows = list(examples)
+        for row, own in zip(rows, self.make(rows) if rows else [], strict=True):
+            self._kept[id(row)] = row, own
+        return [row.place for row in rows if any("cut" in feature for feature in self._kept[id(row)][1])]
+
+    def fits(self, examples: Iterable[Example]) -> None:
+        """Refuse rows that can be trained on, and not measured: there are none, of most tasks."""
+
+    def pieces(self, examples: Iterable[Example]) -> list[list[Feature]]:
+        """The features of each row, made now where they are not kept."""
+        rows = list(examples)
+        fresh = [row for row in rows if id(row) not in self._kept]
+        made = dict(zip(map(id, fresh), self.make(fresh) if fresh else [], strict=True))
+        return [made[id(row)] if id(row) in made else self._kept[id(row)][1] for row in rows]
+
+    def features(self, examples: Iterable[Example]) -> list[Feature]:
+        """The features of all rows, one after the other."""
+        return [feature for own in self.pieces(examples) for feature in own]
 
     def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
         """A batch: inputs padded to the longest, and `labels`."""
@@ -104,6 +130,21 @@ class Task:
             fits = max(1, LOGITS // max(1, lengths[order[0]] * width))
             yield order[: min(size, fits)]
             order = order[min(size, fits) :]
+
+
+def tokens_of(tools: Tools, given: Mapping[str, Sequence[Any]], **how: Any) -> tuple[Any, list[Feature]]:
+    """What the tokenizer makes of rows, cut to `max_length`; for each row {"cut": True} where tokens were lost, else {}.
+
+    Args:
+        given: the tokenizer's argument -> its value for each row. how: more for it.
+    """
+    size = tools.max_length
+    found = tools.tokenizer(**given, truncation=True, max_length=size, verbose=False, **how)
+    full = [i for i, ids in enumerate(found["input_ids"]) if len(ids) >= size]
+    again = {key: [values[i] for i in full] for key, values in given.items()}
+    whole = tools.tokenizer(**again, verbose=False, **how)["input_ids"] if full else []
+    lost = {i for i, ids in zip(full, whole, strict=True) if len(ids) > size}
+    return found, [{"cut": True} if i in lost else {} for i in range(len(found["input_ids"]))]
 
 
 def length_of(feature: Feature) -> int:
@@ -166,10 +207,17 @@ def inputs_of(features: Sequence[Feature], tools: Tools, *, left: bool = False) 
     return batch
 
 
-def too_long(example: Example, found: int, allowed: int) -> UsageError:
+def reads(config: Any, tokenizer: Any) -> int | None:
+    """How many tokens of a row a model has places for; None where nothing limits them."""
+    places = getattr(config, "max_position_embeddings", None) or 0
+    limit = getattr(tokenizer, "model_max_length", None) or places  # fewer, where a model's first places are taken
+    return min(places, limit) if places > 0 else None
+
+
+def too_long(example: Example, found: int, allowed: int, hint: str = "train.max_length") -> UsageError:
     """What is said of a row that can't be cut."""
     return UsageError(
         f"{example.place}: expected at most {allowed} tokens before the answer, found {found}",
         id="E_DATA",
-        hint="train.max_length",
+        hint=hint,
     )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hubcli.errors import UnsupportedError, UsageError
+from hubcli.errors import UnsupportedError
 from hubcli.training import metrics
 from hubcli.training.examples import Example
 from hubcli.training.metrics import Figure
-from hubcli.training.tasks.base import IGNORED, Feature, Task, inputs_of, logits_of, nats, padded
+from hubcli.training.tasks.base import IGNORED, Feature, Task, inputs_of, logits_of, nats, padded, tokens_of
+from hubcli.training.tasks.pictures import picture
 
 Answer = tuple[int, float]  # the label's id, and the loss in nats
+OUTSIDE = "O"  # the tag of a word that belongs to no span
 
 
 class _OneLabel(Task):
@@ -41,16 +41,14 @@ class SequenceClassification(_OneLabel):
     name = "SEQ_CLS"
     pipeline = "text-classification"
 
-    def features(self, examples: Iterable[Example]) -> list[Feature]:
+    def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
         """Tokens, cut to `max_length`, and the label."""
-        rows = list(examples)
-        pairs = [row.fields["text_pair"] for row in rows] if rows and "text_pair" in rows[0].fields else None
-        tokens = self.tools.tokenizer(
-            [row.fields["text"] for row in rows], pairs, truncation=True, max_length=self.tools.max_length
-        )
+        inputs = [key for key in ("text", "text_pair") if key in rows[0].fields]
+        tokens, cut = tokens_of(self.tools, {key: [row.fields[key] for row in rows] for key in inputs})
         kept = [key for key in ("input_ids", "token_type_ids") if key in tokens]
         return [
-            {**{key: tokens[key][i] for key in kept}, "labels": int(row.fields["label"])} for i, row in enumerate(rows)
+            [{**{key: tokens[key][i] for key in kept}, "labels": int(row.fields["label"]), **cut[i]}]
+            for i, row in enumerate(rows)
         ]
 
     def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
@@ -60,7 +58,9 @@ class SequenceClassification(_OneLabel):
 
 
 class TokenClassification(Task):
-    """A label a word; a word's first token answers for it. Words that were cut off count as the first label."""
+    """A label a word; a word's first token answers for it. A word without one, as those that were cut off, counts as `O`, or as
+    the first label where there is no `O`.
+    """
 
     name = "TOKEN_CLS"
     pipeline = "token-classification"
@@ -70,18 +70,21 @@ class TokenClassification(Task):
         """F1 over spans."""
         return "f1"
 
-    def features(self, examples: Iterable[Example]) -> list[Feature]:
-        """Tokens of the words, labels at their first tokens; `words` is how many words were cut off or not."""
+    def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
+        """Tokens of the words, labels at their first tokens; `answered`: whose these are, among `words` words."""
+        texts = {"text": [row.fields["tokens"] for row in rows]}
+        tokens, cut = tokens_of(self.tools, texts, is_split_into_words=True)
         found = []
-        for row in examples:
-            tokens = self.tools.tokenizer(
-                row.fields["tokens"], is_split_into_words=True, truncation=True, max_length=self.tools.max_length
-            )
-            words, labels, before = tokens.word_ids(), [], None
-            for word in words:
-                labels.append(IGNORED if word is None or word == before else row.fields["tags"][word])
-                before = word
-            found.append({"input_ids": tokens["input_ids"], "labels": labels, "words": len(row.fields["tokens"])})
+        for i, row in enumerate(rows):
+            words = tokens.word_ids(i)
+            first = [word is not None and word not in words[max(0, at - 1) : at] for at, word in enumerate(words)]
+            feature = {
+                "input_ids": tokens["input_ids"][i],
+                "labels": [row.fields["tags"][w] if new else IGNORED for w, new in zip(words, first, strict=True)],
+                "answered": [word for word, new in zip(words, first, strict=True) if new],
+                "words": len(row.fields["tokens"]),
+            }
+            found.append([{**feature, **cut[i]}])
         return found
 
     def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
@@ -93,12 +96,14 @@ class TokenClassification(Task):
         """(a label's id for each word, the mean loss)."""
         logits = logits_of(model, batch)
         losses, best = nats(logits, batch["labels"]), logits.argmax(-1)
+        nothing = self.tools.labels.index(OUTSIDE) if OUTSIDE in self.tools.labels else 0
         found = []
         for row, feature in enumerate(features):
             counted = batch["labels"][row].ne(IGNORED)
-            said = best[row][counted].tolist()
-            mean = float(losses[row][counted].mean()) if said else 0.0
-            found.append((said + [0] * (feature["words"] - len(said)), mean))
+            said = [nothing] * feature["words"]
+            for word, label in zip(feature["answered"], best[row][counted].tolist(), strict=True):
+                said[word] = label
+            found.append((said, float(losses[row][counted].mean()) if feature["answered"] else 0.0))
         return found
 
     def figures(self, examples: Sequence[Example], answers: Sequence[Any], seed: int = 0) -> list[Figure]:
@@ -120,18 +125,19 @@ class ImageClassification(_OneLabel):
         if self.tools.processor is None:
             raise UnsupportedError(f"{self.name}: the base has no image processor", hint="preprocessor_config.json")
 
-    def features(self, examples: Iterable[Example]) -> list[Feature]:
-        """Pixels as the base's processor makes them, and the label."""
-        found = []
-        for row in examples:
-            pixels = self.tools.processor(_picture(row), return_tensors="pt")["pixel_values"][0]
-            found.append({"pixel_values": pixels, "labels": int(row.fields["label"])})
+    def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
+        """The row itself, once it is sure that its image can be decoded, and the label: pixels would fill the memory."""
+        found: list[list[Feature]] = []
+        for row in rows:
+            picture(row)
+            found.append([{"row": row, "labels": int(row.fields["label"])}])
         return found
 
     def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
-        """pixel_values: (rows, channels, height, width); labels: (rows,)."""
+        """pixel_values, as the base's processor makes them: (rows, channels, height, width); labels: (rows,)."""
+        pictures = [picture(feature["row"]) for feature in features]
         return {
-            "pixel_values": torch.stack([feature["pixel_values"] for feature in features]),
+            "pixel_values": self.tools.processor(pictures, return_tensors="pt")["pixel_values"],
             "labels": torch.tensor([feature["labels"] for feature in features]),
         }
 
@@ -139,25 +145,3 @@ class ImageClassification(_OneLabel):
 def mean_loss(losses: Sequence[float]) -> Figure:
     """The mean of the rows' losses in nats."""
     return Figure("loss", sum(losses) / max(1, len(losses)), len(losses), None)
-
-
-def _picture(row: Example) -> Any:
-    """An RGB image.
-
-    Raises:
-        UsageError: it can't be read, with the row.
-    """
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    given = row.fields["image"]
-    if isinstance(given, dict):  # as data sets have it: the bytes, or where they are
-        given = given.get("path") if given.get("bytes") is None else given["bytes"]
-    try:
-        if isinstance(given, list):
-            return Image.fromarray(np.asarray(given).clip(0, 255).astype("uint8")).convert("RGB")
-        if isinstance(given, bytes):
-            return Image.open(io.BytesIO(given)).convert("RGB")
-        return given.convert("RGB") if isinstance(given, Image.Image) else Image.open(Path(given)).convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{row.place}: the image can't be read", cause=str(error), id="E_DATA") from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from jinja2 import TemplateError
 from torch import Tensor
 
-from hubcli.errors import UnsupportedError
+from hubcli.errors import UnsupportedError, UsageError
 from hubcli.training import metrics
 from hubcli.training.examples import Example
 from hubcli.training.metrics import Figure
@@ -22,6 +23,8 @@ from hubcli.training.tasks.base import (
     on_device,
     pad_id,
     padded,
+    reads,
+    tokens_of,
     too_long,
 )
 
@@ -42,14 +45,25 @@ class CausalLM(Task):
         """Perplexity, or exact match where answers are compared."""
         return "exact_match" if self.tools.compares else "perplexity"
 
-    def features(self, examples: Iterable[Example]) -> list[Feature]:
+    def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
         """ids and labels of one length; labels are ignored where nothing is to be learned."""
-        return [feature for row in examples for feature in self._features(row)]
+        return [list(self._features(row)) for row in rows]
+
+    def fits(self, examples: Iterable[Example]) -> None:
+        """Refuse prompts that leave no room for an answer.
+
+        Raises:
+            UsageError: E_DATA, with the row.
+        """
+        room = reads(self.tools.config, self.tools.tokenizer) if self.tools.compares else None
+        for row in examples if room else ():
+            found = len(self._prompt(row))
+            if found + self.tools.max_answer > room:
+                raise too_long(row, found, room - self.tools.max_answer, hint="train.max_answer")
 
     def _features(self, row: Example) -> Iterator[Feature]:
         if "text" not in row.fields:
-            ids, labels = self._answered(row)
-            yield {"input_ids": ids, "labels": labels}
+            yield self._answered(row)
             return
         tokenizer, size = self.tools.tokenizer, self.tools.max_length
         ids = tokenizer(row.fields["text"], verbose=False)["input_ids"]
@@ -59,8 +73,8 @@ class CausalLM(Task):
             piece = ids[start : start + size]
             yield {"input_ids": piece, "labels": piece}
 
-    def _answered(self, row: Example) -> tuple[list[int], list[int]]:
-        """(ids, labels) of a conversation, or of a prompt with its answer; what is too long is cut at the end.
+    def _answered(self, row: Example) -> Feature:
+        """ids and labels of a conversation, or of a prompt with its answer; what is too long is cut at the end.
 
         Raises:
             UsageError: nothing of the answer is left.
@@ -74,7 +88,7 @@ class CausalLM(Task):
         if all(label == IGNORED for label in labels[1:size]):
             before = next(i for i, label in enumerate(labels) if label != IGNORED)
             raise too_long(row, before, size - 1)
-        return ids[:size], labels[:size]
+        return {"input_ids": ids[:size], "labels": labels[:size], **({"cut": True} if len(ids) > size else {})}
 
     def _parts(self, row: Example) -> Iterator[tuple[bool, list[int]]]:
         """The pieces of a row in order: (whether it is learned, its ids)."""
@@ -104,9 +118,14 @@ class CausalLM(Task):
             raise UnsupportedError(
                 f"{row.place}: the tokenizer has no chat template", hint="use prompt and answer columns"
             )
-        found = self.tools.tokenizer.apply_chat_template(
-            list(turns), add_generation_prompt=asks, tokenize=True, return_dict=True
-        )
+        try:
+            found = self.tools.tokenizer.apply_chat_template(
+                list(turns), add_generation_prompt=asks, tokenize=True, return_dict=True
+            )
+        except (TemplateError, ValueError, TypeError, LookupError) as error:
+            roles = ", ".join(turn["role"] for turn in turns) or "no turn before the first answer"
+            message = f"{row.place}: the tokenizer's chat template can't lay this conversation out ({roles})"
+            raise UsageError(message, cause=str(error).partition("\n")[0], id="E_DATA") from error
         return list(found["input_ids"])
 
     def _prompt(self, row: Example) -> list[int]:
@@ -142,7 +161,7 @@ class CausalLM(Task):
 
     def answers(self, model: Any, examples: Sequence[Example], batch_size: int, tick: Tick | None = None) -> list[Any]:
         """(nats, tokens, the answer generated or None) of each row; its pieces are summed."""
-        owners = [at for at, row in enumerate(examples) for _ in self._features(row)]
+        owners = [at for at, own in enumerate(self.pieces(examples)) for _ in own]
         sums = [[0.0, 0] for _ in examples]
         for owner, (loss, count) in zip(owners, super().answers(model, examples, batch_size, tick), strict=True):
             sums[owner][0] += loss
@@ -187,12 +206,14 @@ class TextToText(Task):
         """Exact match where answers are compared, else perplexity."""
         return "exact_match" if self.tools.compares else "perplexity"
 
-    def features(self, examples: Iterable[Example]) -> list[Feature]:
+    def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
         """ids of the text and of the target, both cut to `max_length`."""
-        rows, tokenizer, size = list(examples), self.tools.tokenizer, self.tools.max_length
-        ids = tokenizer([row.fields["text"] for row in rows], truncation=True, max_length=size)["input_ids"]
-        labels = tokenizer(text_target=[row.fields["target"] for row in rows], truncation=True, max_length=size)
-        return [{"input_ids": a, "labels": b} for a, b in zip(ids, labels["input_ids"], strict=True)]
+        texts, cut = tokens_of(self.tools, {"text": [row.fields["text"] for row in rows]})
+        targets, short = tokens_of(self.tools, {"text_target": [row.fields["target"] for row in rows]})
+        return [
+            [{"input_ids": texts["input_ids"][i], "labels": targets["input_ids"][i], **cut[i], **short[i]}]
+            for i in range(len(rows))
+        ]
 
     def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
         """ids, mask: (rows, longest); labels: (rows, longest target)."""
