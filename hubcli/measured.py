@@ -1,7 +1,7 @@
 """Figures that were measured here, kept with what they are about: rows of JSON, one a figure.
 
-A row has `name`, `value`, `interval`, `n`, `dataset`, `split`, `sha256` (of the data), `seed`, `task`, `expression`,
-`settings` (what else decides the value) and `hubcli` (the version that measured it). A figure of the same name, data set, split
+A row has `name`, `value`, `interval`, `n`, `dataset`, `split`, `sha256` (of the data), `seed`, `task`, `settings`
+(what else decides the value) and `hubcli` (the version that measured it). A figure of the same name, data set, split
 and data takes the place of an earlier one; all others stay.
 
 The store keeps them in an adapter's record. A folder in hubcli's own format has them in its manifest under `metrics`; beside

@@ -11,6 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from hubcli.training.run_folder import peak_memory
+
 METRICS = "metrics.jsonl"
 EVERY = 30.0  # seconds between the lines of a training without evaluations
 Say = Callable[[str], None]
@@ -31,12 +33,14 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self.measuring: Any = None
         self.shown: dict[str, str] = {}
         self.said = -EVERY
+        self.peak: int | None = None
+        self.whole = True  # nothing was trained by a process before
         self.steps, self.seconds, self.began, self.first = 0, 0.0, 0.0, 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Forget what a broken-off run wrote after its last checkpoint."""
         del control, kwargs
-        self.first = time.perf_counter()
+        self.first, self.whole = time.perf_counter(), not state.global_step
         if not args.should_save:
             return
         kept = [line for line in lines(self.file) if line["step"] <= state.global_step] if state.global_step else []
@@ -45,6 +49,11 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             from tqdm import tqdm
 
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", file=sys.stderr)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """How much memory training took, where this process did all of it."""
+        del args, state, control, kwargs
+        self.peak = peak_memory() if self.whole else None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A step's time is that of its forwards, backwards and update."""

@@ -15,7 +15,7 @@ import torch
 from hubcli.errors import AdapterError, UnsupportedError
 from hubcli.formats.weights import cast
 from hubcli.out_folder import appearing
-from hubcli.pretrained import quiet
+from hubcli.pretrained import pretrained, quiet
 from hubcli.recipe import Recipe
 from hubcli.training import early, linears, run_folder
 from hubcli.training import examples as data
@@ -159,16 +159,29 @@ def _save_adapter(setup: Setup, place: Path) -> None:
 
 def _measured(setup: Setup, loop: Loop, examples: Examples, saved: Path) -> dict[str, list[Figure]]:
     """The figures of what was saved, read back from its folder: what others will get."""
-    handle = setup.handle
-    if handle is not None:
-        name = handle.load(saved, "saved")
-        handle.activate(setup.expression(name))
-    try:
+    with _read_back(setup, saved):
         return {part: loop.judged(examples.parts[part]) for part in MEASURED if examples.parts[part]}
+
+
+@contextlib.contextmanager
+def _read_back(setup: Setup, saved: Path) -> Iterator[None]:
+    """What was saved in the place of what trained; then that again."""
+    handle, trained = setup.handle, setup.model
+    if handle is None:
+        found = pretrained(type(trained).__name__, str(saved), {"dtype": trained.dtype, "local_files_only": True})
+        setup.model = found.to(trained.device)
+        try:
+            yield
+        finally:
+            setup.model = trained
+        return
+    name = handle.load(saved, "saved")
+    handle.activate(setup.expression(name))
+    try:
+        yield
     finally:
-        if handle is not None:
-            handle.activate(setup.expression())
-            handle.detach(name)
+        handle.activate(setup.expression())
+        handle.detach(name)
 
 
 def _report(
@@ -203,7 +216,7 @@ def _report(
         "steps": state.global_step,
         "epochs": state.epoch,
         "seconds_per_epoch": round(journal.seconds / max(1, journal.steps) * per_epoch, 3),
-        "peak_memory": run_folder.peak_memory(),
+        "peak_memory": journal.peak,
         "best": _best(loop),
         "metrics": [
             {**asdict(figure), "dataset": dataset, "split": part, "seed": recipe.seed}

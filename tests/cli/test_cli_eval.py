@@ -160,6 +160,28 @@ def test_a_recipe_s_base_is_loaded_as_its_training_loads_it(here: Path) -> None:
     assert other["settings"]["dtype"] == "float32" and figures(other) == figures(own)
 
 
+@pytest.mark.parametrize("option", ["--json", "--quiet"])
+def test_the_bars_of_who_reads_a_dataset_are_silent(
+    option: str, here: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", here / "cache")
+    (here / "set").mkdir()
+    for part in ("train", "test"):
+        shutil.copy(here / "test.csv", here / "set" / f"{part}.csv")
+    (here / "recipe.toml").write_text(
+        f'v = 1\ntask = "SEQ_CLS"\nbase = {{ id = "{made / "base"}" }}\nmethod = {{ name = "lora" }}\n'
+        'data = { dataset = "./set" }\ntrain = { max_length = 20 }\n'
+    )
+    datasets.enable_progress_bars()
+    try:
+        answer = hubcli("eval", "./a", "--recipe", "recipe.toml", "--no-write", option)
+        assert datasets.is_progress_bar_enabled()
+    finally:
+        datasets.disable_progress_bars()
+    assert answer.code == 0 and answer.err == "" and answer.out
+
+
 # Where figures are kept
 
 
@@ -174,6 +196,9 @@ def test_beside_a_folder_of_peft_s(here: Path) -> None:
         written = hubcli("eval", "./a", "--data", "test.csv", "--json").document["written"]
         assert written == {"path": str(here / "a" / "metrics.json"), "figures": 4}
     kept = measured.read(here / "a")
+    assert set(kept[1]) == {
+        "name", "value", "interval", "n", "dataset", "split", "sha256", "seed", "task", "settings", "hubcli"
+    }  # fmt: skip
     assert kept[0] == other and [row["name"] for row in kept] == ["accuracy", "accuracy", "f1_macro", "mcc", "loss"]
     assert {path.name for path in (here / "a").iterdir()} == {*before, "metrics.json"}
     assert all((here / "a" / name).read_bytes() == content for name, content in before.items())

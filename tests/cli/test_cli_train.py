@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
+from safetensors.torch import load_file, save_file
 
 from hubcli.training import run_folder
 from hubcli.training import train as training
@@ -197,7 +200,27 @@ def test_ctrl_c_says_one_thing_that_is_right(toy: Path, tmp_path: Path, monkeypa
         assert "error: broken off\nhint: " in answer.err
         assert answer.err.count("hint: ") == 1 and said in answer.err, answer.err
         assert "half done" not in answer.err
-    assert trained(toy, tmp_path / "run", "--resume", "--set", "train.max_steps=1").code == 0
+    whole = trained(toy, tmp_path / "other", "--set", "train.max_steps=1", "--json").document
+    resumed = trained(toy, tmp_path / "run", "--set", "train.max_steps=1", "--resume", "--json").document
+    assert whole["peak_memory"] > 10**7 and resumed["peak_memory"] is None, "of one process of several"
+
+
+def test_the_figures_of_full_are_of_what_was_saved(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file with zeros in the place of the head: an even guess of two classes."""
+    saved = training._saved
+
+    def emptied(setup: Any, loop: Any, folder: Path) -> str:
+        name = saved(setup, loop, folder)
+        tensors = load_file(folder / name / "model.safetensors")
+        tensors |= {key: torch.zeros_like(tensor) for key, tensor in tensors.items() if key.startswith("classifier")}
+        save_file(tensors, folder / name / "model.safetensors", {"format": "pt"})
+        return name
+
+    monkeypatch.setattr(training, "_saved", emptied)
+    changes = ("--method", "full", "--set", "method.config={}", "--set", "train.max_steps=1")
+    report = trained(toy, tmp_path / "run", *changes, "--json").document
+    losses = [figure["value"] for figure in report["metrics"] if figure["name"] == "loss"]
+    assert losses == pytest.approx([math.log(2)] * 2)
 
 
 def test_of_processes_started_together_the_first_alone_speaks(
