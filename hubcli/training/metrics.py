@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ FIRST = {
     "SEQ_2_SEQ_LM": "exact_match",
     "IMG_CLS": "accuracy",
 }
+_DRAWS = ContextVar("_DRAWS", default=True)
 LOWER_IS_BETTER = frozenset({"perplexity", "loss"})
 
 
@@ -60,7 +62,9 @@ def classified(
     _same(references, predicted)
     np, sk, n = _library("numpy"), _library("sklearn.metrics"), len(references)
     k = max(len(labels), *(1 + max(side) for side in (references, predicted)))
-    cells = np.asarray(references) * k + np.asarray(predicted)
+    from hubcli.training import class_counts as counts
+
+    told, said = np.asarray(references), np.asarray(predicted)
     two = len(labels) == 2 and k == 2
     with _quiet():
         correct = int(sk.accuracy_score(references, predicted, normalize=False))
@@ -68,15 +72,15 @@ def classified(
             f1 = sk.f1_score(references, predicted, labels=[0, 1], pos_label=1, zero_division=0.0)
         else:
             f1 = sk.f1_score(references, predicted, average="macro", zero_division=0.0)
-        mcc = sk.matthews_corrcoef(references, predicted)
+        mcc = float(counts.mcc(counts.counted(told, said, k)))
 
     def over(statistic: Callable[[Array], Array]) -> Interval | None:
-        return _bootstrap(lambda rows: statistic(_tables(cells[rows], k)), n, seed, wide=k * k)
+        return _bootstrap(lambda rows: statistic(counts.counted(told[rows], said[rows], k)), n, seed, wide=3 * k)
 
     return [
         _share("accuracy", correct, n),
-        Figure("f1" if two else "f1_macro", float(f1), n, over(_second_f1 if two else _macro_f1)),
-        Figure("mcc", float(mcc), n, over(_mcc)),
+        Figure("f1" if two else "f1_macro", float(f1), n, over(counts.second_f1 if two else counts.macro_f1)),
+        Figure("mcc", float(mcc), n, over(counts.mcc)),
     ]
 
 
@@ -188,7 +192,7 @@ def _share(name: str, hits: int, n: int) -> Figure:
 
 def _bootstrap(statistic: Callable[[Array], Array], n: int, seed: int, wide: int) -> Interval | None:
     """The percentile interval of a statistic of rows (places among n; its last axis is drawn). `wide`: numbers a draw."""
-    if n < 2:
+    if n < 2 or not _DRAWS.get():
         return None
     np, stats = _library("numpy"), _library("scipy.stats")
     with _quiet():
@@ -205,40 +209,6 @@ def _bootstrap(statistic: Callable[[Array], Array], n: int, seed: int, wide: int
         ).confidence_interval
     low, high = float(found.low), float(found.high)
     return (low, high) if low < high else None
-
-
-def _tables(cells: Array, k: int) -> Array:
-    """Confusion tables (..., k references, k answers) of rows given as reference * k + answer (..., n)."""
-    np = _library("numpy")
-    flat = cells.reshape(-1, cells.shape[-1])
-    offset = np.arange(len(flat))[:, None] * (k * k)
-    counted = np.bincount((flat + offset).ravel(), minlength=len(flat) * k * k)
-    return counted.reshape(*cells.shape[:-1], k, k).astype(np.float64)
-
-
-def _f1s(tables: Array) -> Array:
-    """F1 of each class (..., k); none (nan) for one that occurs nowhere."""
-    np = _library("numpy")
-    with np.errstate(invalid="ignore"):
-        return 2 * np.diagonal(tables, axis1=-2, axis2=-1) / (tables.sum(-1) + tables.sum(-2))
-
-
-def _second_f1(tables: Array) -> Array:
-    return _library("numpy").nan_to_num(_f1s(tables)[..., 1])
-
-
-def _macro_f1(tables: Array) -> Array:
-    return _library("numpy").nanmean(_f1s(tables), axis=-1)
-
-
-def _mcc(tables: Array) -> Array:
-    """Gorodkin's R_K, which for two classes is Matthews' correlation; 0 where one side has one class alone."""
-    np = _library("numpy")
-    told, said, n = tables.sum(-1), tables.sum(-2), tables.sum((-2, -1))
-    right = np.trace(tables, axis1=-2, axis2=-1)
-    above = right * n - (told * said).sum(-1)
-    below = np.sqrt((n**2 - (said**2).sum(-1)) * (n**2 - (told**2).sum(-1)))
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
 def _counts(told: list[str], said: list[str]) -> tuple[int, int, int, int, int]:
@@ -265,6 +235,16 @@ _SPANS: dict[str, Callable[[Array], Array]] = {
 
 def _perplexity(loss: float) -> float:
     return math.exp(min(loss, MOST))
+
+
+@contextmanager
+def without_intervals() -> Iterator[None]:
+    """Figures inside have no bootstrap's interval: nobody reads those of a training that goes on, and they take longest."""
+    before = _DRAWS.set(False)
+    try:
+        yield
+    finally:
+        _DRAWS.reset(before)
 
 
 def check_installed() -> None:

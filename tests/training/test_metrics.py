@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 
 from hubcli.errors import HubcliError, MissingExtraError, UsageError
 from hubcli.training import metrics
@@ -100,6 +101,28 @@ def test_draws_are_numpys(monkeypatch):
     assert (perplexity.n, loss.n) == (5, 5)
     monkeypatch.setattr(metrics, "AT_ONCE", 7)  # one draw a batch gives the same
     assert metrics.modelled(losses, tokens, seed=3) == [perplexity, loss]
+
+
+@pytest.mark.timeout(60)
+def test_many_classes_cost_no_table_of_all_pairs():
+    references, predicted = rows(300, 5000, 6)
+    found = by_name(metrics.classified(references, predicted, [str(c) for c in range(5000)]))
+    assert found["mcc"].value == pytest.approx(sk.matthews_corrcoef(references, predicted))
+    for figure in found.values():
+        assert figure.interval[0] < figure.interval[1]
+
+
+def test_figures_without_intervals():
+    told, said = sentences(20, 0)
+    for count in (
+        lambda: metrics.classified(*rows(40, 3, 1), ["a", "b", "c"])[1:],
+        lambda: metrics.tagged(told, said),
+        lambda: metrics.modelled([3.0, 8.0, 2.0], [2, 3, 1]),
+    ):
+        with metrics.without_intervals():
+            found = count()
+        assert [(f.name, f.value) for f in found] == [(f.name, f.value) for f in count()]
+        assert all(f.interval is None for f in found) and all(f.interval for f in count())
 
 
 @pytest.mark.parametrize(
