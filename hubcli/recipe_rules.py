@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 
 from hubcli.recipe import COLUMNS, FULL, FUSION, LABELLED, MethodSpec, Recipe
 
+ADAPTERS_OWN = ("config", "head", "quantize", "format", "save_dtype")
+
 
 def problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
     """What is wrong with a recipe, one line each.
@@ -78,5 +80,11 @@ def _method_problems(method: MethodSpec) -> Iterable[str]:
         yield f"method.adapters is for a fusion, found method {method.name}"
     if isinstance(method.head, str) and method.head not in ("auto", "none"):
         yield f'method.head: expected "auto", "none" or a list of modules, found "{method.head}"'
-    if method.name == FULL and (method.config or method.quantize or method.head != "auto" or method.format):
-        yield "method full trains every weight: it takes no config, head, quantize or format"
+    if method.name == FULL and _says_more(method):
+        yield "method full trains every weight: it takes no config, head, quantize, format or save_dtype"
+
+
+def _says_more(method: MethodSpec) -> bool:
+    """Whether a full fine-tuning is told what an adapter is told."""
+    default = MethodSpec(FULL)
+    return any(getattr(method, key) != getattr(default, key) for key in ADAPTERS_OWN)

@@ -44,7 +44,7 @@ class AdapterCheckpoints(TrainerCallback, ExportableState):  # type: ignore[misc
 
     def state(self) -> dict[str, Any]:
         """What the Trainer writes into trainer_state.json: the sha256 of each adapter's numbers at that step."""
-        return {"args": {}, "attributes": {name: self._digest(name) for name in self._training()}}
+        return {"args": {}, "attributes": {name: digest(self.adapted, name) for name in self._training()}}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> AdapterCheckpoints:
@@ -102,26 +102,15 @@ class AdapterCheckpoints(TrainerCallback, ExportableState):  # type: ignore[misc
                     hint=ELSEWHERE,
                 )
             self._copy(name, folder)
-            if self._digest(name) != expected[name]:
+            if digest(self.adapted, name) != expected[name]:
                 raise IntegrityError(f"{folder}: not the numbers that '{name}' had when this checkpoint was written")
 
     def _training(self) -> list[str]:
         return [name for name, info in self.adapted.adapters.items() if info.trainable]
 
-    def _numbers(self, name: str) -> dict[str, Tensor]:
-        """The adapter's parameters, by their names in the model."""
-        return dict(self.adapted.engine.adapters[name].room.named_parameters())
-
-    def _digest(self, name: str) -> str:
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self._numbers(name).items()):
-            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
     @torch.no_grad()
     def _copy(self, name: str, folder: Path) -> None:
-        saved, own = formats.read(folder), self._numbers(name)
+        saved, own = formats.read(folder), _numbers(self.adapted, name)
         for site, tensors in self.adapted.engine.adapters[name].sites.items():  # a fusion's file names ports too
             for at in (site.path, f"{site.path}:{site.port}"):
                 own |= {f"{at}/{key}".replace(".", "/"): tensor for key, tensor in tensors.items()}
@@ -135,6 +124,20 @@ class AdapterCheckpoints(TrainerCallback, ExportableState):  # type: ignore[misc
                         f"'{name}': {path}.{parameter} has shape {tuple(tensor.shape)} in {folder}, {found} in the model"
                     )
                 target.copy_(tensor)
+
+
+def digest(adapted: Adapted, name: str) -> str:
+    """The sha256 of an adapter's numbers, with their names, dtypes and shapes."""
+    found = hashlib.sha256()
+    for key, tensor in sorted(_numbers(adapted, name).items()):
+        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _numbers(adapted: Adapted, name: str) -> dict[str, Tensor]:
+    """The adapter's parameters, by their names in the model."""
+    return dict(adapted.engine.adapters[name].room.named_parameters())
 
 
 def _checkpoint(args: Any, state: Any) -> Path:

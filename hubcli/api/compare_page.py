@@ -59,7 +59,7 @@ def _row(row: Json, document: Json) -> tuple[str, ...]:
         size(row["size"]),
         mean(row["metric"]),
         "-" if apart is None else difference(apart),
-        f"{row['seconds_per_epoch']:.1f}",
+        "-" if row["seconds_per_epoch"] is None else f"{row['seconds_per_epoch']:.1f}",
         "-" if row["peak_memory"] is None else size(row["peak_memory"]),
         f"{size(linears['bytes'])} ({linears['share']:.0%})",
     )

@@ -121,9 +121,8 @@ def _lines(report: Json) -> list[str]:
     counts = report["parameters"]
     share = counts["trainable"] / max(1, counts["base"])
     memory = "" if report["peak_memory"] is None else f", at most {size(report['peak_memory'])} of memory"
-    lines.append(
-        f"{counts['trainable']:,} parameters ({share:.2%} of the base), {report['seconds_per_epoch']:.1f} s an epoch{memory}"
-    )
+    epoch = "" if report["seconds_per_epoch"] is None else f", {report['seconds_per_epoch']:.1f} s an epoch"
+    lines.append(f"{counts['trainable']:,} parameters ({share:.2%} of the base){epoch}{memory}")
     lines += [_figure(metric) for metric in report["metrics"]]
     whole = size(sum(file["size"] for file in report["files"]))
     return [*lines, f"wrote {report['path']} ({whole})"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from hubcli.training.run_folder import peak_memory
 
@@ -18,7 +19,7 @@ EVERY = 30.0  # seconds between the lines of a training without evaluations
 Say = Callable[[str], None]
 
 
-class Journal(TrainerCallback):  # type: ignore[misc]
+class Journal(TrainerCallback, ExportableState):  # type: ignore[misc]
     """Follows one training.
 
     Args:
@@ -35,16 +36,27 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self.said = -EVERY
         self.peak: int | None = None
         self.whole = True  # nothing was trained by a process before
-        self.steps, self.seconds, self.began, self.first = 0, 0.0, 0.0, 0.0
+        self.steps, self.seconds, self.began, self.first, self.start = 0, 0.0, 0.0, 0.0, 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: how many steps were timed, and how long they took."""
+        return {"args": {}, "attributes": {"steps": self.steps, "seconds": self.seconds}}
+
+    def seconds_per_epoch(self, steps: int) -> float | None:
+        """Of an epoch of so many steps; None where no step was timed."""
+        return round(self.seconds / self.steps * steps, 3) if self.steps else None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Forget what a broken-off run wrote after its last checkpoint."""
+        """Forget what a broken-off run wrote and did after its last checkpoint; what it timed until then counts."""
         del control, kwargs
         self.first, self.whole = time.perf_counter(), not state.global_step
+        self.first, self.start = time.perf_counter(), state.global_step
+        kept = state.stateful_callbacks.setdefault(type(self).__name__, self.state())["attributes"]
+        self.steps, self.seconds = kept["steps"], kept["seconds"]
         if not args.should_save:
             return
-        kept = [line for line in lines(self.file) if line["step"] <= state.global_step] if state.global_step else []
-        self.file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        told = [line for line in lines(self.file) if line["step"] <= state.global_step] if state.global_step else []
+        self.file.write_text("".join(json.dumps(line) + "\n" for line in told), encoding="utf-8")
         if self.shows:
             from tqdm import tqdm
 
@@ -108,7 +120,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 
     def _line(self, state: Any) -> str:
         took = time.perf_counter() - self.first
-        left = took / max(1, self.steps) * (state.max_steps - state.global_step)
+        left = took / max(1, state.global_step - self.start) * (state.max_steps - state.global_step)
         shown = ", ".join(f"{name} {value}" for name, value in self.shown.items())
         epochs = f"epoch {state.epoch:.3g} of {state.num_train_epochs}"
         return f"{epochs}, step {state.global_step} of {state.max_steps}: {shown}; {_minutes(left)} left"

@@ -11,25 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    get_scheduler,
-)
+from transformers import PrinterCallback, Trainer, TrainingArguments, get_scheduler
 from transformers.trainer_utils import SchedulerType
 
 from hubcli.errors import MissingExtraError, UnsupportedError, UsageError
 from hubcli.trainer import AdapterCheckpoints
+from hubcli.training.callbacks import EarlyStopping, Epochs
 from hubcli.training.examples import Example
-from hubcli.training.metrics import LOWER_IS_BETTER, Figure
+from hubcli.training.metrics import LOWER_IS_BETTER, Figure, without_intervals
 from hubcli.training.order import Order
 from hubcli.training.setup import Setup
 from hubcli.training.tasks.base import Feature, Tick, length_of
-
-COMPLETE = "complete"  # the last file of a checkpoint: without it, it was cut short
 
 
 class Loop(Trainer):  # type: ignore[misc]
@@ -64,8 +56,13 @@ class Loop(Trainer):  # type: ignore[misc]
             self.add_callback(AdapterCheckpoints(self.setup.handle))
         if spec.early_stopping is not None:
             stop = spec.early_stopping
-            self.add_callback(EarlyStoppingCallback(stop["patience"], stop.get("threshold", 0.0)))
+            self.add_callback(EarlyStopping(stop["patience"], stop.get("threshold", 0.0)))
         self.add_callback(Epochs(self.order))
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """No step more where the run that is resumed had stopped."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         del train_dataset
@@ -130,7 +127,7 @@ class Loop(Trainer):  # type: ignore[misc]
         """The task's figures on the validation rows."""
         del eval_dataset, ignore_keys
         self.check_finite()
-        with self.autocast_smart_context_manager():
+        with self.autocast_smart_context_manager(), without_intervals():
             figures = self.judged(self.parts["validation"])
         found = {f"{metric_key_prefix}_{figure.name}": figure.value for figure in figures}
         if not math.isfinite(found[self.args.metric_for_best_model]):
@@ -184,24 +181,6 @@ class Loop(Trainer):  # type: ignore[misc]
     def _load_best_model(self) -> None:
         if self.setup.handle is None:
             super()._load_best_model()
-
-
-class Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the order of rows which epoch begins, and marks checkpoints as whole."""
-
-    def __init__(self, order: Order):
-        self.order = order
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A resumed epoch is the one that was broken off."""
-        del args, control, kwargs
-        self.order.set_epoch(math.floor((state.epoch or 0) + 1e-6))
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After everything else of the checkpoint was written."""
-        del control, kwargs
-        if args.should_save:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 def _check_names(args: TrainingArguments, model: nn.Module) -> None:

@@ -29,6 +29,11 @@ class Order(Sampler[int]):
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch) * self.batch
 
+    @property
+    def steps(self) -> int:
+        """Of one epoch."""
+        return len(self) // self.batch
+
     def __iter__(self) -> Iterator[int]:
         order = self._once()
         return islice(chain.from_iterable(repeat(order)), len(self))

@@ -6,6 +6,7 @@ metrics.jsonl   a line every few steps and after each evaluation
 loss.svg, .png  both curves
 adapter/        or model/, of a full fine-tuning: there once it is whole
 checkpoints/    while it trains
+.lock           while a process is at work
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,19 @@ from typing import Any
 from hubcli import recipe as recipes
 from hubcli import toml_file
 from hubcli._version import __version__
-from hubcli.errors import NotFoundError, UsageError
+from hubcli.errors import IntegrityError, NotFoundError, UsageError
 from hubcli.recipe import PARTS, Recipe
 from hubcli.training.arguments import CHECKPOINTS
-from hubcli.training.loop import COMPLETE
+from hubcli.training.callbacks import whole
+from hubcli.training.run_lock import LOCK
 
 Json = dict[str, Any]
 RUN, RECIPE, V = "run.json", "recipe.toml", 1
 RUNNING, DONE = "running", "done"
 # what a run's folder may hold: what is listed above, and what a kill can leave of it
-OWN = re.compile(r"recipe\.toml|run\.json|metrics\.jsonl|loss\.(svg|png)|checkpoints|\.?(adapter|model)(-\w+)?|.*\.tmp")
+OWN = re.compile(
+    r"recipe\.toml|run\.json|metrics\.jsonl|\.lock|loss\.(svg|png)|checkpoints|\.?(adapter|model)(-\w+)?|.*\.tmp"
+)
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "bitsandbytes")
 
 
@@ -55,35 +60,89 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | 
                 hint=f"train {folder / RECIPE} --resume, or give another --out",
             )
         return found
-    if not folder.is_dir() or not any(folder.iterdir()):
+    there = _content(folder)
+    if not there:
         return None
-    if found is None:
+    if found is None and not (force and RECIPE in there):
         raise UsageError(f"{folder} is not empty, and holds no run", hint="choose another --out")
-    foreign = sorted(path.name for path in folder.iterdir() if not OWN.fullmatch(path.name))
+    foreign = sorted(name for name in there if not OWN.fullmatch(name))
     if foreign:
         raise UsageError(f"{folder} holds what is no part of a run: {', '.join(foreign)}", hint="choose another --out")
-    if not force:
+    if found is not None and not force:
         more = "--resume goes on with it, --force" if found["status"] == RUNNING else "--force"
         raise UsageError(f"{folder} holds a run ({found['status']})", hint=f"{more} starts anew, or give another --out")
     return found
 
 
+def _content(folder: Path) -> set[str]:
+    """The names in it, but for what is there before a run begins: the lock, and the folder that a Trainer makes."""
+    found = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    made = found.get(CHECKPOINTS)
+    empty = made is not None and made.is_dir() and not any(made.iterdir())
+    return found.keys() - {LOCK, *([CHECKPOINTS] if empty else [])}
+
+
 def same(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder's run is of this recipe: the same is said, whatever has a default since then."""
     file = folder / RECIPE
+    if not file.is_file():  # killed while the folder was made ready
+        return (read(folder) or {}).get("recipe_sha256") == recipe.digest()
     try:
-        return file.is_file() and _deciding(recipes.read(file)) == _deciding(recipe)
+        return _deciding(recipes.read(file)) == _deciding(recipe)
     except UsageError:
         return False
 
 
-def begin(folder: Path, recipe: Recipe) -> None:
-    """An empty run: what was there before goes. `check` has allowed it."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+def begin(folder: Path, recipe: Recipe, made_of: Json) -> None:
+    """An empty run: what was there before goes. `check` has allowed it.
+
+    The folder is a run's at every moment: run.json comes first, the recipe, which says that it is ready, last.
+
+    Args:
+        made_of: what of the run's data and models is compared when it is resumed.
+    """
+    (folder / RECIPE).unlink(missing_ok=True)
+    write(folder, {"v": V, "status": RUNNING, "recipe_sha256": recipe.digest(), **made_of})
+    for path in folder.iterdir():
+        if path.name not in (RUN, LOCK):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     toml_file.write(folder / RECIPE, written(recipe))
-    write(folder, {"v": V, "status": RUNNING, "recipe_sha256": recipe.digest()})
+
+
+def ready(folder: Path) -> bool:
+    """Whether `begin` came to its end there."""
+    return (folder / RECIPE).is_file()
+
+
+def check_same(folder: Path, there: Json, made_of: Json) -> None:
+    """Refuse to go on with other data or models than a run began with.
+
+    Args:
+        there: what its run.json says; what an earlier hubcli has not written down is not compared. made_of: as `begin`.
+
+    Raises:
+        IntegrityError: names what is different.
+    """
+    other = [key for key, value in made_of.items() if key in there and _bare(there[key]) != _bare(value)]
+    if other:
+        raise IntegrityError(
+            f"{folder} was begun with another {', another '.join(other)}: the run can't go on",
+            hint="bring back what it began with, or --force to train anew",
+        )
+
+
+def hashes(files: Sequence[Json]) -> list[Json]:
+    """What says that data is the same, wherever it lies."""
+    return [_bare(file) for file in files]
+
+
+def _bare(found: Any) -> Any:
+    """Without what says where it lies."""
+    if isinstance(found, list | tuple):
+        return [_bare(one) for one in found]
+    return (
+        {key: value for key, value in found.items() if key not in ("path", "id")} if isinstance(found, dict) else found
+    )
 
 
 def sweep(folder: Path) -> None:
@@ -119,14 +178,14 @@ def write(folder: Path, document: Json) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; those that were not are taken away."""
-    whole = []
+    """The newest whole checkpoint; those that were cut short are taken away."""
+    found = []
     for path in (folder / CHECKPOINTS).glob("checkpoint-*"):
-        if (path / COMPLETE).is_file():
-            whole.append(path)
+        if whole(path):
+            found.append(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def versions() -> Json:

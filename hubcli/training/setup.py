@@ -58,7 +58,8 @@ class Setup:
     def heads(self) -> set[int]:
         """The ids of those parameters that belong to the task head."""
         if self.handle is None or self.name is None:
-            return set()
+            own = (self.model.get_submodule(path) for path in Structure(self.model).head_modules())
+            return {id(parameter) for module in own for parameter in module.parameters()}
         adapter = self.handle.engine.adapters[self.name]
         return {id(parameter) for twin in adapter.heads.values() for parameter in twin.parameters()}
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from hubcli.formats.weights import cast
 from hubcli.out_folder import appearing
 from hubcli.pretrained import pretrained, quiet
 from hubcli.recipe import Recipe
+from hubcli.trainer import digest
 from hubcli.training import early, linears, run_folder
 from hubcli.training import examples as data
 from hubcli.training.arguments import CHECKPOINTS, arguments
@@ -27,6 +27,7 @@ from hubcli.training.metrics import Figure
 from hubcli.training.plots import loss_plot
 from hubcli.training.ready import ready
 from hubcli.training.run_folder import Json
+from hubcli.training.run_lock import held
 from hubcli.training.setup import Locate, Setup, prepared
 
 ADAPTER, MODEL = "adapter", "model"
@@ -55,14 +56,17 @@ def train(
             where stderr is a terminal.
 
     Raises:
-        UsageError: E_RECIPE, E_DATA; a folder that can't be used. Other errors as `prepared` and `Adapted.save`.
+        UsageError: E_RECIPE, E_DATA; a folder that can't be used. BusyError: another training is at work in it.
+            IntegrityError: the run began with other data or models. Other errors as `prepared` and `Adapted.save`.
     """
-    there = run_folder.check(folder, recipe, resume=resume, force=force)
-    if resume and there is not None and there["status"] == run_folder.DONE:
-        return there
-    examples = data.load(recipe, offline=offline, token=token)
-    early.check(recipe, examples.labels, examples.parts)
-    with _determined(recipe), quiet():
+    with contextlib.ExitStack() as stack:
+        there = _found(recipe, folder, stack, resume=resume, force=force)
+        if resume and there is not None and there["status"] == run_folder.DONE:
+            return there
+        examples = data.load(recipe, offline=offline, token=token)
+        early.check(recipe, examples.labels, examples.parts)
+        stack.enter_context(_determined(recipe))
+        stack.enter_context(quiet())
         args = arguments(recipe, folder, steps=bool(examples.parts["validation"]))
         setup = prepared(recipe, examples.labels, locate=locate, offline=offline, token=token)
         cut = ready(recipe, setup.task, examples.parts)
@@ -70,34 +74,59 @@ def train(
         journal = Journal(folder, loop.metric, say, bar=bar and args.should_save)
         loop.tick = journal.tick
         loop.add_callback(journal)
-        counts = setup.counts()
-        checkpoint = _begun(recipe, folder, args, resume=resume)
-        try:
-            loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        finally:
-            journal.close()
-        loop.check_finite()
-        saved = _saved(setup, loop, folder)
-        figures = _measured(setup, loop, examples, folder / saved)
-        if not args.should_save:
-            args.distributed_state.wait_for_everyone()
-            return {}
-        report = _report(setup, loop, journal, examples, figures, counts, folder / saved) | {"cut": cut}
-    loss_plot(folder, loop.metric)
-    run_folder.write(folder, report)
-    if not keep_checkpoints:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    args.distributed_state.wait_for_everyone()
-    return report
+        if args.should_save:
+            _begin(setup, folder, examples, there if resume else None)
+        args.distributed_state.wait_for_everyone()
+        report = _trained(setup, loop, journal, examples, folder)
+        if args.should_save:
+            loss_plot(folder, loop.metric)
+            report["cut"] = cut
+            run_folder.write(folder, report)
+            if not keep_checkpoints:
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        args.distributed_state.wait_for_everyone()
+        return report
 
 
-def _begun(recipe: Recipe, folder: Path, args: Any, *, resume: bool) -> Path | None:
-    """The folder made ready by one process while the others wait; the checkpoint to go on from."""
-    if args.should_save:
-        run_folder.sweep(folder) if resume else run_folder.begin(folder, recipe)
-    found = run_folder.last_checkpoint(folder) if args.should_save else None
-    args.distributed_state.wait_for_everyone()
-    return found if args.should_save else run_folder.last_checkpoint(folder)
+def _found(recipe: Recipe, folder: Path, stack: contextlib.ExitStack, **how: bool) -> Json | None:
+    """What is there of a run that may be gone on with, or replaced. The process that will write there holds the folder."""
+    found = run_folder.check(folder, recipe, **how)
+    if found is not None and how["resume"] and found["status"] == run_folder.DONE:
+        return found
+    if os.environ.get("RANK", "0") == "0":
+        stack.enter_context(held(folder))
+    return run_folder.check(folder, recipe, **how)
+
+
+def _begin(setup: Setup, folder: Path, examples: Examples, there: Json | None) -> None:
+    """Make the folder ready, in the one process that writes there; `there` is what it goes on with."""
+    others = [name for name in (setup.handle.adapters if setup.handle else ()) if name != setup.name]
+    made_of: Json = {
+        "data": list(examples.files),
+        "base": setup.base().to_json(),
+        "adapters": [{"name": name, "sha256": digest(setup.handle, name)} for name in others if setup.handle],
+    }
+    if there is not None and run_folder.ready(folder):
+        run_folder.check_same(folder, there, made_of)
+        run_folder.sweep(folder)
+        run_folder.last_checkpoint(folder)
+    else:
+        run_folder.begin(folder, setup.recipe, made_of)
+
+
+def _trained(setup: Setup, loop: Loop, journal: Journal, examples: Examples, folder: Path) -> Json:
+    """Train from the last checkpoint on, save, and measure; what run.json says, of the process that writes it."""
+    counts, checkpoint = setup.counts(), run_folder.last_checkpoint(folder)
+    try:
+        loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        journal.close()
+    loop.check_finite()
+    saved = folder / _saved(setup, loop, folder)
+    figures = _measured(setup, loop, examples, saved)
+    if not loop.args.should_save:
+        return {}
+    return _report(setup, loop, journal, examples, figures, counts, saved)
 
 
 @contextlib.contextmanager
@@ -194,7 +223,6 @@ def _report(
     saved: Path,
 ) -> Json:
     recipe, state = setup.recipe, loop.state
-    per_epoch = state.max_steps / max(state.num_train_epochs, 1e-9) if state.max_steps else 0
     dataset = recipe.data.name or recipe.data.dataset or Path(examples.files[0].get("path", "")).parent.name or "data"
     return {
         "v": run_folder.V,
@@ -215,7 +243,7 @@ def _report(
         "linears": linears.memory(setup),
         "steps": state.global_step,
         "epochs": state.epoch,
-        "seconds_per_epoch": round(journal.seconds / max(1, journal.steps) * per_epoch, 3),
+        "seconds_per_epoch": journal.seconds_per_epoch(loop.order.steps),
         "peak_memory": journal.peak,
         "best": _best(loop),
         "metrics": [

@@ -14,6 +14,7 @@ import torch
 import transformers as tf
 from peft import PeftModel
 from safetensors.torch import load_file
+from scipy import stats
 from torch import Tensor
 
 import hubcli
@@ -54,7 +55,8 @@ def by_hand(
     spec, examples = recipe.train, load(recipe)
     setup = prepared(recipe, examples.labels, locate=None, offline=True, token=None)
     features = setup.task.features(examples.parts["train"])
-    parameters, heads = setup.parameters(), setup.heads()
+    parameters = setup.parameters()
+    heads = {id(p) for name, p in setup.model.named_parameters() if "classifier" in name}
     rate = lambda p: spec.head_learning_rate if id(p) in heads and spec.head_learning_rate else spec.learning_rate  # noqa: E731
     groups = [
         {"params": [p], "lr": rate(p), "weight_decay": spec.weight_decay if p.ndim > 1 else 0.0} for p in parameters
@@ -100,6 +102,7 @@ MODES: dict[str, dict[str, Any]] = {
     "full": {"method": "full", "train": LAST},
     "l2": {"train": {**LAST, "l2": 0.03}},
     "head-rate": {"train": {**LAST, "head_learning_rate": 0.05}},
+    "full-head-rate": {"method": "full", "train": {**LAST, "head_learning_rate": 0.05}},
     "in-order-drawn": {"train": {**LAST, "group_by_length": False}},
     "no-warm-up": {"train": {**LAST, "warmup": 0.0}, "method": "full"},
 }
@@ -191,6 +194,16 @@ def test_half_precision_runs_on_a_cpu(bert: Path, rows: Path, tmp_path: Path) ->
     assert 1e-5 < apart(one, other) < 0.2
 
 
+def test_no_interval_is_drawn_while_it_trains(
+    bert: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, draw = [], stats.bootstrap
+    monkeypatch.setattr(stats, "bootstrap", lambda *args, **options: drawn.append(1) or draw(*args, **options))
+    report = train(recipe(tmp_path, bert, rows, train={"epochs": 3}), tmp_path / "run")
+    names = {row["name"] for row in report["metrics"]}
+    assert len(drawn) == len(names - {"accuracy"}) * 2, names  # of both parts, once, of what was saved
+
+
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"r": 4, "target_modules": ["query", "value", "dense"]},
     "qlora": {"r": 4},
@@ -218,7 +231,7 @@ def test_every_method_learns_and_its_figures_are_those_of_what_was_saved(
     report = train(found, tmp_path / "run")
     losses = [line["loss"] for line in logged(tmp_path / "run") if "loss" in line]
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), losses
-    assert report["parameters"]["trainable"] > 0 and (method == "full") == (report["parameters"]["head"] == 0)
+    assert report["parameters"]["trainable"] > report["parameters"]["head"] == 2 * 64 + 2
     assert_measured(report, load(found).parts["test"], base)
 
 

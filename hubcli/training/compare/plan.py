@@ -78,7 +78,7 @@ def recipe_of(recipe: Recipe, method: str) -> Recipe:
     change = document.pop("compare", {}).get(method, {})
     own = document["method"]
     if method != recipe.method.name:
-        own = {key: own[key] for key in ("head", "save_dtype") if key in own and not (method == FULL and key == "head")}
+        own = {key: own[key] for key in ("head", "save_dtype") if key in own and method != FULL}
     config = {**own.get("config", {}), **change.get("config", {})}
     rest = {key: change[key] for key in ("head", "quantize") if key in change}
     document["method"] = {**own, "name": method, **({"config": config} if config else {}), **rest}
@@ -135,13 +135,8 @@ def found(run: Run, data: Sequence[Json], *, force: bool) -> Run:
     if there is None or force:
         return run
     other = "another recipe" if not run_folder.same(run.folder, run.recipe) else None
-    if other is None and there["status"] == run_folder.DONE and _hashes(there["data"]) != _hashes(data):
+    if other is None and "data" in there and run_folder.hashes(there["data"]) != run_folder.hashes(data):
         other = "other data"
     if other is not None:
         raise UsageError(f"{run.folder} is a run of {other}", hint="give another --out, or --force to train it anew")
     return replace(run, state=DONE if there["status"] == run_folder.DONE else BROKEN_OFF)
-
-
-def _hashes(files: Sequence[Json]) -> list[Any]:
-    """What says that data is the same, wherever it lies."""
-    return [{key: value for key, value in file.items() if key != "path"} for file in files]

@@ -95,6 +95,7 @@ def _named(report: Json, metric: Json) -> str:
 def _row(runs: Done, metric: Json) -> Json:
     run, report = runs[0]
     count, linears = report["parameters"], report["linears"]
+    times = [report["seconds_per_epoch"] for _, report in runs if report["seconds_per_epoch"] is not None]
     peaks = [report["peak_memory"] for _, report in runs if report["peak_memory"] is not None]
     return {
         "method": run.method,
@@ -112,7 +113,7 @@ def _row(runs: Done, metric: Json) -> Json:
             {"name": figure["name"], "split": figure["split"], **_figures(runs, figure["name"], figure["split"])}
             for figure in report["metrics"]
         ],
-        "seconds_per_epoch": median(report["seconds_per_epoch"] for _, report in runs),
+        "seconds_per_epoch": median(times) if times else None,
         "peak_memory": int(median(peaks)) if peaks else None,
         "linears": {**linears, "share": linears["bytes"] / max(1, linears["full_precision"])},
     }
