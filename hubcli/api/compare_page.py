@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ HEAD = (
     "method", "trainable", "without head", "of the base", "file", "{metric}", "to {reference}", "s an epoch",
     "peak memory", "linears' weights",
 )  # fmt: skip
+_PLACE = re.compile(r"(?<![\w.~/:])(?:~|/[^\s/:'\"`,;()]+)(?:/[^\s/:'\"`,;()]+)+")
 
 
 def page(document: Json) -> str:
@@ -33,6 +35,7 @@ def page(document: Json) -> str:
         "of the base's linear modules that the method changes (of all but heads, where it changes none), as loaded, and its "
         "share of what they take in the base's dtype.",
         *_beside(document),
+        *_read_with(document),
         *_failed(document),
         "## How it was made",
         "\n".join(_made(document)),
@@ -96,9 +99,25 @@ def _beside(document: Json) -> Iterator[str]:
             yield f"{row['method']} has seeds {', '.join(map(str, seeds))} alone."
 
 
+def _read_with(document: Json) -> Iterator[str]:
+    """What seconds and figures have to be read with."""
+    shared = [run for run in document["runs"] if (run.get("jobs") or 1) > 1]
+    if shared:
+        methods = ", ".join(dict.fromkeys(run["method"] for run in shared))
+        most = max(run["jobs"] for run in shared)
+        yield f"Up to {most} trainings shared the machine while {methods} trained: the seconds are longer for it."
+    if by_seed := document["data"]["by_seed"]:
+        yield f"Each seed has rows of its own ({', '.join(by_seed)}): intervals hold what that changes, too."
+
+
 def _failed(document: Json) -> Iterator[str]:
     for run in document["failed"]:
-        yield f"{run['method']}, seed {run['seed']}, failed: {_code(run['message'])}"
+        yield f"{run['method']}, seed {run['seed']}, failed: {_code(_PLACE.sub(_last, run['message']))}"
+
+
+def _last(place: re.Match[str]) -> str:
+    """Of a path of this machine the last part."""
+    return "…" + place[0][place[0].rindex("/") :]
 
 
 def _made(document: Json) -> Iterator[str]:
@@ -130,6 +149,4 @@ def _code(text: Any) -> str:
 
 
 def _ticks(text: str) -> list[str]:
-    import re
-
     return re.findall("`+", text)

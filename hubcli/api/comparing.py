@@ -121,6 +121,7 @@ def _compared(
 ) -> Json:
     from hubcli.training import run_folder
     from hubcli.training.compare import children, plan
+    from hubcli.training.compare import jobs as at_once
     from hubcli.training.compare.table import table
 
     folder = Path(report["path"])
@@ -137,13 +138,16 @@ def _compared(
             ended=teller.ended,
             lock=lock,
         )
+        shared = at_once.write(folder, left, min(jobs, len(left))) if left else at_once.read(folder)
         failed = work.run(left)
         failures = [{**_told(run, "failed"), "message": failed[run.name]} for run in runs if run.name in failed]
         done = [(run, run_folder.read(run.folder) or {}) for run in runs if run.name not in failed]
         if not done:
             first = failures[0]
             raise HubcliError("no run came to its end", cause=first["message"], hint=f"see {first['log']}")
-        states = [_told(run, "failed" if run.name in failed else plan.DONE) for run in runs]
+        states = [
+            {**_told(run, "failed" if run.name in failed else plan.DONE), "jobs": shared.get(run.name)} for run in runs
+        ]
         methods = list(dict.fromkeys(run.method for run in runs))
         document = {**table(recipe, done, methods, reference), **report, "runs": states, "failed": failures}
         _write(document, folder)

@@ -17,6 +17,7 @@ import pytest
 from scipy import stats
 
 from hubcli import api
+from hubcli.api import compare_page
 from hubcli.errors import BusyError, HubcliError, MethodNotFoundError, UsageError
 from hubcli.recipe import read
 from hubcli.training import run_folder
@@ -235,6 +236,42 @@ def test_a_failed_run_loses_itself_alone_and_the_same_call_mends_it(recipe: Path
     written = {file: file.stat().st_mtime_ns for file in Path("out").iterdir() if file.suffix in (".md", ".json")}
     api.compare(recipe, ["full", "lora"], out="out", seeds=3)
     assert len(mode) == 2 and written == {file: file.stat().st_mtime_ns for file in written}
+
+
+def test_what_is_shared_says_nothing_of_this_machine(recipe: Path, mode: list[str], tmp_path: Path) -> None:
+    (tmp_path / "models" / "mini").mkdir(parents=True)
+    recipe.write_text(TOY.replace('id = "base"', 'id = "models/mini"'))
+    api.compare(recipe, ["full", "lora"], out="out", seeds=1)
+    failed = {
+        "method": "lora", "seed": 8, "message": f"can't write {tmp_path}/out/x.bin: ~/y/z is full, 1/2 of https://a.b/c"
+    }  # fmt: skip
+    assert json.loads(Path("out/full-7/run.json").read_text())["base"]["id"] == str(tmp_path / "models/mini")
+    written = [Path("out", name).read_text() for name in ("compare.md", "compare.json", "compare.svg")]
+    assert all(str(tmp_path) not in text for text in written) and "base `mini`" in written[0]
+    page = compare_page.page({**json.loads(written[1]), "failed": [failed]})
+    assert "failed: `can't write …/x.bin: …/z is full, 1/2 of https://a.b/c`" in page
+
+
+def test_what_shared_the_machine_is_said(recipe: Path, mode: list[str]) -> None:
+    report = api.compare(recipe, ["full", "lora"], out="out", seeds=1)
+    assert [run["jobs"] for run in report["runs"]] == [1, 1] and "shared" not in Path("out/compare.md").read_text()
+    report = api.compare(recipe, ["full", "lora", "bottleneck"], out="out", seeds=2, jobs=2)
+    said = "Up to 2 trainings shared the machine while full, lora, bottleneck trained"
+    assert [run["jobs"] for run in report["runs"]] == [1, 2, 1, 2, 2, 2] and said in Path("out/compare.md").read_text()
+    assert api.compare(recipe, ["full", "lora", "bottleneck"], out="out", seeds=2)["runs"] == report["runs"]
+    Path("out/jobs.json").unlink()  # runs of before it was written down
+    report = api.compare(recipe, ["full", "lora"], out="out", seeds=1)
+    assert [run["jobs"] for run in report["runs"]] == [None, None]
+    validator("compare").validate(json.loads(json.dumps(report)))
+
+
+@pytest.mark.parametrize(("said", "parts"), [
+    ("", []), ('[split]\nby = "random"\n', ["train", "validation", "test"]), ("[data.limit]\ntrain = 50\n", ["train"]),
+], ids=["hash", "random", "limit"])  # fmt: skip
+def test_rows_that_the_seed_decides_are_named(said: str, parts: list[str], recipe: Path, mode: list[str]) -> None:
+    recipe.write_text(TOY.replace('data = { train = "train.csv" }\n', "") + '[data]\ntrain = "train.csv"\n' + said)
+    assert api.compare(recipe, ["lora"], out="out", seeds=1)["data"]["by_seed"] == parts
+    assert (f"rows of its own ({', '.join(parts)})" in Path("out/compare.md").read_text()) is bool(parts)
 
 
 def test_a_run_that_is_killed_is_told_by_what_killed_it(recipe: Path, mode: list[str]) -> None:

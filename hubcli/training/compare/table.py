@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from hubcli import quantised
+from hubcli.bases import shared_id
 from hubcli.errors import HubcliError
 from hubcli.plugins import plugins
 from hubcli.recipe import FULL, FUSION, Recipe
@@ -39,12 +40,14 @@ def table(recipe: Recipe, done: Done, methods: Sequence[str], reference: str) ->
         "task": recipe.task,
         "base": {
             **_base(first),
+            "id": shared_id([first["base"]["id"]]) or Path(first["base"]["id"]).name,
             "dtype": recipe.base.dtype,
             "parameters": max(r["parameters"]["base"] for _, r in done),
         },
         "data": {
             "name": _named(first, metric),
             "rows": first["rows"],
+            "by_seed": _by_seed(recipe, first),
             "files": [_as_written(recipe, file) for file in first["data"]],
         },
         "seeds": sorted({run.seed for run, _ in done}),
@@ -75,6 +78,14 @@ def _as_written(recipe: Recipe, file: Json) -> Json:
         return file
     written = (path for path in getattr(recipe.data, file["part"]) if Path(file["path"]) == recipe.folder / path)
     return {**file, "path": next(written, Path(file["path"]).name)}
+
+
+def _by_seed(recipe: Recipe, report: Json) -> list[str]:
+    """The parts whose rows the seed decides: those cut at random, what they leave of train, and those with a limit."""
+    given = {file["part"] for file in report["data"]}
+    cut = {part for part in report["rows"] if part not in given and recipe.split.by == "random"}
+    found = {*cut, *(["train"] if cut else []), *recipe.data.limit}
+    return [part for part, count in report["rows"].items() if part in found and count]
 
 
 def _metric(recipe: Recipe, report: Json) -> Json:
