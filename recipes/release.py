@@ -59,7 +59,9 @@ def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> d
     if recipe.method.name == FUSION:
         return run
     quantized = run["base"].get("quantization")
-    report = api.eval(str(folder), recipe=file, write=False, quantize=quantized and quantized["method"])
+    answers = recipe.task == "CAUSAL_LM" and "text" not in recipe.columns
+    how = {"quantize": quantized and quantized["method"], "exact_match": answers or None}
+    report = api.eval(str(folder), recipe=file, write=False, **how)
     about = {"dataset": report["data"]["name"], "split": "test", "seed": run["seed"]}
     return {**run, "metrics": [{**found, **about} for found in report["results"][0]["figures"]]}
 

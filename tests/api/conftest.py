@@ -19,7 +19,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HUBCLI_HOME", str(folder))
         patch.setenv("HF_HUB_OFFLINE", "1")
         row = install(REF)["installed"][0]
-        assert row["changed"] and row["version"] == "1.0.0"
+        assert row["changed"] and row["version"] == "1.1.0"
     yield folder
 
 

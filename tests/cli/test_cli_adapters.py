@@ -20,7 +20,7 @@ def test_the_bundled_adapter_installs_and_every_byte_is_the_promised_one(home: P
     answer = hubcli("install", "sentiment/bert-lora", "--json")
     assert answer.code == 0
     (done,) = answer.document["installed"]
-    promised = json.loads((bundled("registry-index") / "sentiment/bert-lora.json").read_text())["releases"][0]["files"]
+    promised = json.loads((bundled("registry-index") / "sentiment/bert-lora.json").read_text())["releases"][-1]["files"]
     for file in promised:
         data = (Path(done["path"]) / file["path"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file["size"], file["sha256"])
@@ -29,7 +29,7 @@ def test_the_bundled_adapter_installs_and_every_byte_is_the_promised_one(home: P
     again = hubcli("install", "sentiment/bert-lora", "--json")
     assert [i["changed"] for i in again.document["installed"]] == [False]
     assert hubcli("install", "sentiment/bert-lora").out.startswith(
-        "already installed (verified): sentiment/bert-lora 1.0.0"
+        "already installed (verified): sentiment/bert-lora 1.1.0"
     )
 
 
@@ -193,7 +193,7 @@ def test_remote_text_reaches_a_terminal_without_control_characters(index: IndexF
 
 def test_one_bad_entry_does_not_hide_the_others(index: IndexFolder) -> None:
     bad = index.add("acme/broken")
-    bad["releases"][0]["files"][0]["sha256"] = "xyz"
+    bad["releases"][-1]["files"][0]["sha256"] = "xyz"
     bad["description"] = 7
     index.write("acme/broken", bad)
     answer = hubcli("index", "check", str(index.folder), "--json")
