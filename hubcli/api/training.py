@@ -106,7 +106,7 @@ def train_init(file: str | Path, *, force: bool = False, dry_run: bool = False) 
 
 @contextlib.contextmanager
 def _broken_off(folder: Path, *, resume: bool, force: bool) -> Iterator[None]:
-    """Ctrl-C with the one thing that can be done after it: a run is there from the moment on that its run.json is."""
+    """Ctrl-C with the one thing that can be done after it: a run is there from its first file on."""
     before = _stamp(folder)
     try:
         yield
@@ -121,9 +121,14 @@ def _broken_off(folder: Path, *, resume: bool, force: bool) -> Iterator[None]:
         raise BrokenOff(hint) from stop
 
 
-def _stamp(folder: Path) -> tuple[int, int] | None:
+def _stamp(folder: Path) -> list[tuple[int, int] | None]:
+    """What changes once a run is begun: its first file and its last."""
+    return [_put(folder / name) for name in ("run.json", "recipe.toml")]
+
+
+def _put(file: Path) -> tuple[int, int] | None:
     try:
-        found = (folder / "run.json").stat()
+        found = file.stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
