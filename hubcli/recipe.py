@@ -161,6 +161,10 @@ class Recipe:
         wanted = next((group for group in choices if set(group) & set(given)), choices[0])
         return {**{name: name for name in wanted}, **given}
 
+    def place(self, path: str) -> Path:
+        """Where a path of the recipe is; `~` is the person's own folder."""
+        return self.folder / Path(path).expanduser()
+
     def document(self) -> Json:
         """The recipe as JSON with every default filled in: what was really used."""
         return {key: _plain(value) for key, value in _items(self) if key != "folder"}

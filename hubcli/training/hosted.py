@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hubcli.errors import HubcliError, MissingExtraError, NetworkError, NotFoundError, OfflineError
@@ -31,7 +30,7 @@ class Hosted:
                 raise bad_data(f"data.{name} is for files, found data.dataset")
         self._recipe = recipe
         self._name = str(recipe.data.dataset)
-        local = recipe.folder / Path(self._name).expanduser()
+        local = recipe.place(self._name)
         self._folder = local if local.is_dir() else None
         if not self._folder and self._name.startswith((".", "/", "~")):
             raise NotFoundError(f"no folder {printable(self._name)}", hint=f"looked for {printable(str(local))}")

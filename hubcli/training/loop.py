@@ -108,10 +108,11 @@ class Loop(Trainer):  # type: ignore[misc]
         """
         outputs = model(**inputs)
         counted = self.setup.task.counted(inputs["labels"])
-        if counted:
-            own = outputs["loss"] * (counted / num_items_in_batch * self.args.world_size)
-        else:  # the mean over no label is no number
-            own = outputs["logits"].sum() * 0
+        own = (
+            outputs["loss"] * (counted / num_items_in_batch * self.args.world_size)
+            if counted
+            else outputs["logits"].sum() * 0  # the mean over no label is no number
+        )
         loss = own + self.penalty().to(own.device) / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 

@@ -55,7 +55,7 @@ class Files:
         found: list[Rows] = []
         told: list[Json] = []
         for written in self._parts[part]:
-            file = self._recipe.folder / Path(written).expanduser()
+            file = self._recipe.place(written)
             facts = tables.described(file, written)
             table = tables.read(file, written, self._recipe.columns, self._recipe.data)
             found.append(checked(table, self._recipe, findings))

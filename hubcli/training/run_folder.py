@@ -230,18 +230,18 @@ def _rooted(recipe: Recipe) -> Json:
     document = recipe.document()
     data = document["data"]
     for part in PARTS:
-        data[part] = [str(recipe.folder / path) for path in data[part]]
+        data[part] = [str(recipe.place(path)) for path in data[part]]
     document["data"] = {
         key: value for key, value in data.items() if value != []
     }  # said as a recipe says it: not at all
     if document["train"]["max_steps"] is not None:
         del document["train"]["epochs"]
-    for table, key in (("base", "id"), ("base", "tokenizer")):
-        given = document[table][key]
-        if given is not None and (recipe.folder / given).exists():
-            document[table][key] = str(recipe.folder / given)
+    for table, key in (("base", "id"), ("base", "tokenizer"), ("data", "dataset")):
+        given = document[table].get(key)
+        if given is not None and recipe.place(given).is_dir():
+            document[table][key] = str(recipe.place(given))
     document["method"]["adapters"] = {
-        name: str(recipe.folder / ref) if (recipe.folder / ref).is_dir() else ref
+        name: str(recipe.place(ref)) if recipe.place(ref).is_dir() else ref
         for name, ref in document["method"]["adapters"].items()
     }
     return document

@@ -128,7 +128,7 @@ def seeded(seed: int) -> None:
 
 def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str | None) -> Any:
     spec, task = recipe.base, TASKS[recipe.task]
-    folder = recipe.folder / spec.id
+    folder = recipe.place(spec.id)
     wanted = BaseModel(str(folder) if folder.is_dir() else spec.id, spec.revision, None, spec.weights_sha256)
     model, tokenizer, identity = load_base(
         wanted,
@@ -142,7 +142,7 @@ def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str 
         token=token,
     )
     if spec.tokenizer is not None:
-        tokenizer = pretrained("AutoTokenizer", str(recipe.folder / spec.tokenizer), {"local_files_only": True})
+        tokenizer = pretrained("AutoTokenizer", str(recipe.place(spec.tokenizer)), {"local_files_only": True})
     processor = image_processor(wanted, offline=offline, token=token) if recipe.task == "IMG_CLS" else None
     return model, tokenizer, processor, identity
 
@@ -151,7 +151,7 @@ def _attach(setup: Setup, labels: tuple[str, ...], locate: Locate | None) -> Non
     spec = setup.recipe.method
     handle = adapt(setup.model, locate=locate, tokenizer=setup.tokenizer, labels=labels or None, base=setup.identity)
     for name, ref in spec.adapters.items():
-        folder = setup.recipe.folder / ref
+        folder = setup.recipe.place(ref)
         handle.load(folder if folder.is_dir() else ref, name)
     head: Any = None if spec.head == "none" else spec.head
     name = "adapter" if "adapter" not in spec.adapters else "trained"

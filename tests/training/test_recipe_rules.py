@@ -11,6 +11,7 @@ import pytest
 
 from hubcli.errors import HubcliError
 from hubcli.recipe import made
+from hubcli.training import run_folder
 from tests.training.test_recipe import BARE
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
@@ -21,6 +22,26 @@ EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 def test_the_examples_of_the_documentation_are_recipes(text: str) -> None:
     given = tomllib.loads(text)
     made({**BARE, **given}, Path())
+
+
+def test_a_written_recipe_finds_what_its_recipe_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another folder reads it: `~` and folders beside the recipe are told in full, names of a hub stay."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("recipes/rows", "home/base", "recipes/tokens", "home/b"):
+        (tmp_path / name).mkdir(parents=True)
+    fused = {"name": "fusion", "config": {"of": ["a", "b"]}, "adapters": {"a": "group/a", "b": "~/b"}}
+    given = {**BARE, "base": {"id": "~/base"}, "method": fused, "data": {"dataset": "./rows"}}
+    found = tomllib.loads(run_folder.written(made(given, tmp_path / "recipes")))
+    assert found["base"]["id"] == str(tmp_path / "home/base")
+    assert found["data"]["dataset"] == str(tmp_path / "recipes/rows")
+    assert found["method"]["adapters"] == {"a": "group/a", "b": str(tmp_path / "home/b")}
+    files = {"data": {"train": "~/train.csv", "test": "test.csv"}, "base": {"id": "b", "tokenizer": "tokens"}}
+    found = tomllib.loads(run_folder.written(made({**BARE, **files}, tmp_path / "recipes")))
+    assert found["data"]["train"] == [str(tmp_path / "home/train.csv")]
+    assert found["data"]["test"] == [str(tmp_path / "recipes/test.csv")]
+    assert found["base"] == {"id": "b", "dtype": "float32", "tokenizer": str(tmp_path / "recipes/tokens")}
+    named = made({**BARE, "data": {"dataset": "group/rows"}}, tmp_path / "recipes")
+    assert tomllib.loads(run_folder.written(named))["data"]["dataset"] == "group/rows"
 
 
 def test_there_are_examples() -> None:

@@ -56,7 +56,9 @@ class CausalLM(Task):
             UsageError: E_DATA, with the row.
         """
         room = reads(self.tools.config, self.tools.tokenizer) if self.tools.compares else None
-        for row in examples if room else ():
+        if room is None:
+            return
+        for row in examples:
             found = len(self._prompt(row))
             if found + self.tools.max_answer > room:
                 raise too_long(row, found, room - self.tools.max_answer, hint="train.max_answer")
