@@ -26,7 +26,8 @@ def _sizes(classes: Numbers, k: int) -> Numbers:
 def _f1s(counts: Numbers) -> Numbers:
     """F1 of each class (..., k); none (nan) for one that occurs nowhere."""
     with np.errstate(invalid="ignore"):
-        return 2 * counts[..., 2, :] / (counts[..., 0, :] + counts[..., 1, :])
+        found: Numbers = 2 * counts[..., 2, :] / (counts[..., 0, :] + counts[..., 1, :])
+    return found
 
 
 def second_f1(counts: Numbers) -> Numbers:

@@ -117,9 +117,9 @@ def base(folder: Path, family: str = "bert", *, chat: str | None = CHAT, seed: i
         processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}}
         (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     else:
-        tokenizer(bounds=family in ("bert", "masked", "t5"), chat=chat if family in ("llama", "gpt2") else None).save_pretrained(
-            folder
-        )
+        tokenizer(
+            bounds=family in ("bert", "masked", "t5"), chat=chat if family in ("llama", "gpt2") else None
+        ).save_pretrained(folder)
     return folder
 
 
