@@ -112,7 +112,7 @@ def _found(runs: Sequence[Run], workspace: Workspace, *, force: bool) -> list[Ru
     from hubcli.training import examples
     from hubcli.training.compare import plan
 
-    data = examples.load(runs[0].recipe, offline=bool(workspace.offline), token=workspace.token)
+    data = examples.load(runs[0].recipe, offline=workspace.offline or False, token=workspace.token)
     return [plan.found(run, data.files, force=force) for run in runs]
 
 

@@ -116,7 +116,7 @@ def rows(
             only=part,
             labels=labels,
             seed=wish.seed if wish.limit is not None else None,
-            offline=workspace.offline is not None,
+            offline=workspace.offline or False,
             token=workspace.token,
         )
         return replace(recipe, seed=recipe.seed if wish.seed is None else wish.seed), found

@@ -67,7 +67,7 @@ def train(
     if resume and force:
         raise UsageError("resume= and force= exclude each other")
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
-    access: Json = {"offline": bool(workspace.offline), "token": workspace.token}
+    access: Json = {"offline": workspace.offline or False, "token": workspace.token}
     with told(warn or python_warning), _broken_off(folder, resume=resume, force=force):
         if dry_run:
             return _checked(found, folder, access)

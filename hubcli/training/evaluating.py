@@ -79,11 +79,11 @@ def length(handle: Adapted) -> int:
     return min(longest(handle) or MOST, MOST)
 
 
-def image_processor(base: BaseModel, *, offline: bool, token: str | None) -> Any:
+def image_processor(base: BaseModel, *, offline: bool | str, token: str | None) -> Any:
     """What makes pixels of images for a base; None where it has none."""
     try:
         where = find_base(base, offline=offline, token=token)
-        options = {"local_files_only": offline, "token": token, "revision": base.revision}
+        options = {"local_files_only": bool(offline), "token": token, "revision": base.revision}
         return pretrained("AutoImageProcessor", where, options)
     except BaseNotFoundError:
         return None

@@ -58,7 +58,7 @@ class Source(Protocol):
 def load(
     recipe: Recipe,
     *,
-    offline: bool = False,
+    offline: bool | str = False,
     token: str | None = None,
     only: str | None = None,
     labels: tuple[str, ...] = (),
@@ -71,7 +71,7 @@ def load(
 
     Args:
         recipe: what names the data.
-        offline: never ask a hub for a dataset.
+        offline: never ask a hub for a dataset; the name of the switch, or True for `--offline`.
         token: for the hub.
         only: read just this part; the others stay empty.
         labels: an adapter's own labels, in place of `data.labels`.
@@ -113,7 +113,7 @@ def _needed(given: Sequence[str], expected: Sequence[str], cut: Mapping[str, flo
     return [part for part in given if part in wanted]
 
 
-def _source(recipe: Recipe, offline: bool, token: str | None) -> Source:
+def _source(recipe: Recipe, offline: bool | str, token: str | None) -> Source:
     if recipe.data.dataset is None:
         return Files(recipe)
     from hubcli.training.hosted import Hosted

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 class Hosted:
     """Parts that are splits of a dataset."""
 
-    def __init__(self, recipe: Recipe, *, offline: bool = False, token: str | None = None) -> None:
+    def __init__(self, recipe: Recipe, *, offline: bool | str = False, token: str | None = None) -> None:
         for name in ("format", "delimiter", "encoding"):
             if getattr(recipe.data, name) != getattr(Data(), name):
                 raise bad_data(f"data.{name} is for files, found data.dataset")
@@ -34,7 +34,7 @@ class Hosted:
         self._folder = local if local.is_dir() else None
         if not self._folder and self._name.startswith((".", "/", "~")):
             raise NotFoundError(f"no folder {printable(self._name)}", hint=f"looked for {printable(str(local))}")
-        self._switch = ("--offline" if offline else None) or offline_switch()
+        self._switch = ("--offline" if offline is True else offline or None) or offline_switch()
         self._token = token
         self._opened: Any = None
 

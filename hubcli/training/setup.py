@@ -126,7 +126,7 @@ def seeded(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool, token: str | None) -> Any:
+def _base(recipe: Recipe, labels: tuple[str, ...], *, offline: bool | str, token: str | None) -> Any:
     spec, task = recipe.base, TASKS[recipe.task]
     folder = recipe.place(spec.id)
     wanted = BaseModel(str(folder) if folder.is_dir() else spec.id, spec.revision, None, spec.weights_sha256)

@@ -42,7 +42,7 @@ def train(
     force: bool = False,
     keep_checkpoints: bool = False,
     locate: Locate | None = None,
-    offline: bool = False,
+    offline: bool | str = False,
     token: str | None = None,
     say: Say | None = None,
     bar: bool = False,

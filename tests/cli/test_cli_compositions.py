@@ -54,7 +54,7 @@ def test_info_and_search_say_what_it_is(mixed: IndexFolder) -> None:
     hits = hubcli("search", "mix composition", "--json").document["hits"]
     assert [(hit["name"], hit["method"]) for hit in hits if hit["name"] == "acme/mix"] == [("acme/mix", "composition")]
     hits = hubcli("search", "", "--method", "composition", "--json").document["hits"]
-    assert {hit["name"] for hit in hits} == {"acme/mix", "acme/outer"}
+    assert {hit["name"] for hit in hits if hit["name"].startswith("acme/")} == {"acme/mix", "acme/outer"}
 
 
 def test_all_ranges_on_one_name_meet(mixed: IndexFolder) -> None:

@@ -117,10 +117,19 @@ STOPS: dict[str, tuple[str, ...]] = {
     "merge": ("merge", "acme/remote"),
     "convert": ("convert", "acme/remote"),
     "export": ("export", "acme/remote"),
+    "eval": ("eval", "acme/remote"),
+    "train": ("train", "recipe.toml"),
     "verify with repair": ("verify",),
 }
 WRITTEN = {"fuse": {}, "merge": {}, "convert": {"to": "hubcli"}, "export": {"to": "pt2"}}
-NEITHER = {"hub", "completion", "doctor"}  # a server of this machine; a script; every other command's state
+# a server of this machine; a script; every other command's state; a `train` each
+NEITHER = {"hub", "completion", "doctor", "compare"}
+RECIPE = """v = 1
+task = "SEQ_CLS"
+base = { id = "acme/nowhere" }
+method = { name = "bitfit" }
+data = { train = "rows.csv", test = "rows.csv", validation = "rows.csv" }
+"""
 
 
 @pytest.fixture
@@ -158,7 +167,7 @@ def offline(door: Door, switch: str, command: str, arguments: tuple[str, ...], *
 
 OFFLINE_OPTION = (
     "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update",
-    "fuse", "merge", "convert", "export",
+    "fuse", "merge", "convert", "export", "eval", "train",
 )  # fmt: skip
 
 
@@ -181,6 +190,10 @@ def test_what_names_the_switch(door: Door, case: tuple[str, str], blocked: Index
     if what == "run":
         options = {"texts": ["x"]} if door.name == "python" else {}
         arguments += ["x"] if door.name == "cli" else []
+    if what in ("eval", "train"):
+        Path("rows.csv").write_text("text,label\na,positive\nb,negative\n")
+        Path("recipe.toml").write_text(RECIPE)
+        options = {"data": "rows.csv"} if what == "eval" else {"out": str(home / "run")}
     if what in WRITTEN:
         options = {"out": str(home / "made"), **WRITTEN[what]}
     if what == "verify with repair":

@@ -111,7 +111,9 @@ def test_rows_that_lose_their_end_are_counted_and_warned_of_before(bert: Path, r
     said: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.showwarning = lambda message, *rest: said.append(f"{message} {(tmp_path / 'run').exists()}")
+        warnings.showwarning = lambda message, *rest: said.append(
+            f"{message} {(tmp_path / 'run' / 'run.json').exists()}"
+        )
         warnings.simplefilter("always", HubcliWarning)
         report = train(found, tmp_path / "run")
     ours = [text for text in said if "lose" in text]
