@@ -23,7 +23,7 @@ def card(recipe: Recipe, run: dict[str, Any]) -> str:
         f"# {recipe.name}",
         told["description"],
         _figures(run),
-        f'## Use\n\n```python\nfrom hubcli import load_adapter\n\nadapted = load_adapter("{recipe.name}")\n{_call(run)}\n```',
+        f'## Use\n\n```python\nfrom hubcli import load_adapter\n\nadapted = load_adapter("{recipe.name}")\n{_call(recipe, run)}\n```',
         _peft(recipe, run),
         _training(recipe, run),
         f"## Limits\n\n- {LIMITS[run['pipeline']]}\n- Trained on one seed and one source; on other subjects, longer texts "
@@ -71,7 +71,9 @@ def _figures(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _call(run: dict[str, Any]) -> str:
+def _call(recipe: Recipe, run: dict[str, Any]) -> str:
+    if "messages" in recipe.columns:
+        return 'adapted.pipeline()([{"role": "user", "content": "..."}], max_new_tokens=48)'
     if run["pipeline"] == "text-generation":
         return 'adapted.pipeline()("To be, or not", max_new_tokens=40)'
     return 'adapted.predict(["..."])'
