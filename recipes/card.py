@@ -23,7 +23,7 @@ def card(recipe: Recipe, run: dict[str, Any]) -> str:
         f"# {recipe.name}",
         told["description"],
         _figures(run),
-        f'## Use\n\n```python\nfrom hubcli import load_adapter\n\nadapted = load_adapter("{recipe.name}")\n{_call(recipe, run)}\n```',
+        _use(recipe, run),
         _peft(recipe, run),
         _training(recipe, run),
         f"## Limits\n\n- {LIMITS[run['pipeline']]}\n- Trained on one seed and one source; on other subjects, longer texts "
@@ -69,6 +69,11 @@ def _figures(run: dict[str, Any]) -> str:
             interval = "" if found["interval"] is None else "{:.3f} to {:.3f}".format(*found["interval"])
             lines.append(f"| {found['name']} | {found['value']:.3f} | {interval} | {found['n']:,} |")
     return "\n".join(lines)
+
+
+def _use(recipe: Recipe, run: dict[str, Any]) -> str:
+    code = f'from hubcli import load_adapter\n\nadapted = load_adapter("{recipe.name}")\n{_call(recipe, run)}'
+    return f"## Use\n\n```python\n{code}\n```"
 
 
 def _call(recipe: Recipe, run: dict[str, Any]) -> str:
