@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli import api
+from hubcli.errors import HubcliError
 from hubcli.manifest import Entry
 from hubcli.recipe import Recipe, read
 
@@ -54,17 +55,38 @@ def main() -> int:
     parser.add_argument("name", help="e.g. sentiment/bert-lora")
     parser.add_argument("--out", type=Path, help="the run's folder; default: runs/<name>")
     parser.add_argument("--force", action="store_true", help="replace a run that is there")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was broken off")
     args = parser.parse_args()
+    entry = INDEX / f"{args.name}.json"
+    if not (RECIPES / f"{args.name}.toml").is_file() or not entry.is_file():
+        known = [name for name in names() if (INDEX / f"{name}.json").is_file()]
+        parser.error(f"no recipe of the index is called {args.name}; there are {', '.join(known)}")
+    try:
+        return trained(args, entry)
+    except HubcliError as error:
+        print(f"error: {error}", f"hint: {error.hint}" if error.hint else "", sep="\n", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: broken off; --resume goes on, --force begins anew", file=sys.stderr)
+        return 130
+
+
+def names() -> list[str]:
+    """Every recipe, as the index calls its adapter."""
+    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.glob("*/*.toml"))
+
+
+def trained(args: argparse.Namespace, entry: Path) -> int:
+    """Fetch, train, compare; the exit code."""
     from recipes.data.__main__ import main as fetch
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     recipe = RECIPES / f"{args.name}.toml"
     if code := fetch(data_sets(read(recipe))):
         return code
-    report = api.train(recipe, args.out, force=args.force, say=lambda text: print(text, file=sys.stderr), bar=True)
-    entry = INDEX / f"{args.name}.json"
-    if not entry.is_file():
-        print(f"{args.name} is in no index: nothing to compare with")
-        return 0
+    report = api.train(recipe, args.out, force=args.force, resume=args.resume, say=say, warn=say, bar=True)
     stated = Entry.from_json(json.loads(entry.read_text(encoding="utf-8"))).releases[-1]
     lines, reached = compared([metric.to_json() for metric in stated.metrics], report["metrics"])
     print("\n".join(lines))

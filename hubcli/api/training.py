@@ -43,7 +43,8 @@ def train(
 
     Args:
         recipe: a TOML file, or its document (paths in it are then relative to the current folder).
-        out: the run's folder; by default `runs/<name>` for a recipe with a name, else `runs/<file>`.
+        out: the run's folder; by default `runs/<name>` in the current folder for a recipe with a name, else `runs/<file>`;
+            of a recipe that a run has written, that run's folder.
         changes: what is different from the recipe: dotted key -> value, e.g. {"train.epochs": 1}; None takes a key away.
         resume: go on with a run that was broken off; one that is done is left as it is.
         force: replace a run that is there.
@@ -135,6 +136,12 @@ def _put(file: Path) -> tuple[int, int] | None:
 
 
 def _folder(recipe: Recipe, given: Any) -> Path:
+    if (
+        not isinstance(given, Mapping)
+        and Path(given).name == "recipe.toml"
+        and (Path(given).parent / "run.json").is_file()
+    ):
+        return Path(given).parent  # a run's own recipe
     if recipe.name is not None:
         return Path("runs") / recipe.name
     if isinstance(given, Mapping):

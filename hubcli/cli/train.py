@@ -125,6 +125,11 @@ def _lines(report: Json) -> list[str]:
     lines.append(f"{counts['trainable']:,} parameters ({share:.2%} of the base){epoch}{memory}")
     lines += [_figure(metric) for metric in report["metrics"]]
     whole = size(sum(file["size"] for file in report["files"]))
+    best = report["best"]
+    if best is not None:
+        lines.append(
+            f"kept step {best['step']} of {report['steps']}, the first of the best by validation {best['metric']}"
+        )
     return [*lines, f"wrote {report['path']} ({whole})"]
 
 

@@ -57,7 +57,7 @@ def check(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> Json | 
         if not same(folder, recipe):
             raise UsageError(
                 f"{folder} is the run of another recipe",
-                hint=f"train {folder / RECIPE} --resume, or give another --out",
+                hint=f"hubcli train {folder / RECIPE} --out {folder} --resume, or give another --out",
             )
         return found
     there = _content(folder)

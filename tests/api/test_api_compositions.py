@@ -37,7 +37,7 @@ def index(tmp_path: Path, second: Path, home: Path) -> IndexFolder:
     expr = Average(REF, "acme/other@^1.0", weights=[0.7, 0.3])
     texts = {"description": "Two tastes.", "authors": ["Acme"]}
     row = index_compose(expr, folder.folder, name="acme/mix", version="1.0.0", **texts)
-    assert row["requires"] == {REF: "^1.0.0", "acme/other": "^1.0"}
+    assert row["requires"] == {REF: "^1.1.0", "acme/other": "^1.0"}
     index_compose(Stack("acme/mix", REF), folder.folder, name="acme/outer", version="1.0.0", **texts)
     return folder
 

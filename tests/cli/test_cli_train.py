@@ -274,9 +274,15 @@ def test_a_full_disk_is_named_and_the_run_goes_on_later(
 
 @pytest.mark.slow
 def test_a_terminal_shows_a_bar_and_stdout_the_answer_alone(toy: Path, tmp_path: Path) -> None:
+    import fcntl
     import pty
+    import struct
+    import termios
 
     leader, follower = pty.openpty()
+    fcntl.ioctl(
+        leader, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0)
+    )  # no bar fits into a new one's 0 columns
     command = [sys.executable, "-m", "hubcli", "train", str(toy / "recipe.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True)
     os.close(follower)
