@@ -47,7 +47,7 @@ def test_a_fusion_installs_with_what_it_is_over(index: IndexFolder) -> None:
     ]
     assert hubcli("verify").code == 0
     hits = hubcli("search", "", "--method", "fusion", "--json").document["hits"]
-    assert [hit["name"] for hit in hits] == ["acme/mixer"]
+    assert [hit["name"] for hit in hits if hit["name"].startswith("acme/")] == ["acme/mixer"]
     assert hubcli("info", "acme/mixer", "--json").document["kind"] == "fusion"
     assert hubcli("uninstall", "acme/mixer").code == 6
 

