@@ -13,10 +13,10 @@ demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" HUBCLI_HOME="$(CURDIR)/.demo" sh docs/demo.sh
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
