@@ -37,7 +37,7 @@ def adapt(model: Any, *, tokenizer: Any = None, offline: bool | None = None, tok
     from hubcli.adapted import adapt as handle_of
 
     _check_model(model)
-    return handle_of(model, locate=_locate(Workspace(offline=offline, token=token)), tokenizer=tokenizer)
+    return handle_of(model, locate=locating(Workspace(offline=offline, token=token)), tokenizer=tokenizer)
 
 
 def load_adapter(
@@ -106,7 +106,7 @@ def load_adapter(
         adapted = _on_base(base, workspace, found, **options)
     else:
         adapted = adapt(model)
-    adapted.locate = lambda ref: found[ref] if ref in found else _locate(workspace)(ref)
+    adapted.locate = lambda ref: found[ref] if ref in found else locating(workspace)(ref)
     before = adapted.head
     try:
         with _all_or_nothing(adapted):
@@ -118,7 +118,7 @@ def load_adapter(
         adapted.head = before
         raise
     finally:
-        adapted.locate = _locate(workspace)
+        adapted.locate = locating(workspace)
     return adapted
 
 
@@ -184,7 +184,9 @@ def _found(workspace: Workspace, ref: str) -> Installed:
     return workspace.installed_or_install(parsed, for_terminal())
 
 
-def _locate(workspace: Workspace) -> Callable[[str], Installed]:
+def locating(workspace: Workspace) -> Callable[[str], Installed]:
+    """What finds an adapter by ref, and installs it where it is missing."""
+
     def locate(ref: str) -> Installed:
         found = _found(workspace, ref)
         if found.record.kind == COMPOSITION:

@@ -73,7 +73,7 @@ def train(
         if dry_run:
             return _checked(found, folder, access)
         _needed()
-        from hubcli.api.models import _locate
+        from hubcli.api.models import locating
         from hubcli.training.train import train as trained
 
         return trained(
@@ -82,7 +82,7 @@ def train(
             resume=resume,
             force=force,
             keep_checkpoints=keep_checkpoints,
-            locate=_locate(workspace),
+            locate=locating(workspace),
             say=say,
             bar=bar,
             **access,

@@ -13,6 +13,7 @@ import torch
 
 from hubcli.errors import AdapterError, UnsupportedError
 from hubcli.formats.weights import cast
+from hubcli.hashes import sha256_of
 from hubcli.out_folder import appearing
 from hubcli.pretrained import pretrained, quiet
 from hubcli.recipe import Recipe
@@ -264,8 +265,4 @@ def _best(loop: Loop) -> Json | None:
 
 
 def _row(file: Path) -> Json:
-    import hashlib
-
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    return {"path": file.name, "size": file.stat().st_size, "sha256": found}
+    return {"path": file.name, "size": file.stat().st_size, "sha256": sha256_of(file)}

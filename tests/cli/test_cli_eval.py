@@ -21,23 +21,10 @@ from tests.api.hub_repos import TARGETS, adapter_folder, at_hub, base_folder, of
 from tests.support.adapters import BASE_ID, IndexFolder
 from tests.support.cli import hubcli
 from tests.support.composed import compose, composed
-from tests.support.evaluated import LABELS, ROWS, copied, figures, prepared, rows_of, table, texts
+from tests.support.evaluated import LABELS, ROWS, figures, rows_of, table, texts
 from tests.support.hub_server import LiveHub, allow_loopback
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture
-def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the test's own with the adapters, the data and no figures; bases lie elsewhere."""
-    copied(made, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def classifier(made: Path, name: str) -> Any:

@@ -21,22 +21,10 @@ from torch.nn import functional as F
 from hubcli import load_adapter
 from tests.api.hub_repos import TARGETS
 from tests.support.cli import hubcli
-from tests.support.evaluated import LABELS, copied, figures, prepared, rows_of, table, texts
+from tests.support.evaluated import LABELS, figures, rows_of, table, texts
 
 ADAPTERHUB = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("eval"))
-
-
-@pytest.fixture
-def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copied(made, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def trained(model: Any, folder: Path, base: Path, task: str | None, targets: list[str], **options: Any) -> Any:

@@ -29,7 +29,35 @@ from hubcli.training.tasks.base import (
 )
 
 
-class CausalLM(Task):
+class _Words(Task):
+    """Answers are (nats in all, tokens counted, the text generated or None)."""
+
+    of_words = True
+
+    @property
+    def first(self) -> str:
+        """Exact match where answers are compared, else perplexity."""
+        return "exact_match" if self.tools.compares else "perplexity"
+
+    def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
+        """ids, mask: (rows, longest); labels: (rows, longest of theirs)."""
+        labels = padded([feature["labels"] for feature in features], IGNORED)
+        return {**inputs_of(features, self.tools), "labels": labels}
+
+    def expected(self, row: Example) -> str:
+        """The text that is right."""
+        raise NotImplementedError
+
+    def figures(self, examples: Sequence[Example], answers: Sequence[Any], seed: int = 0) -> list[Figure]:
+        """Exact match where texts were generated; perplexity and loss a token."""
+        found = metrics.modelled([answer[0] for answer in answers], [answer[1] for answer in answers], seed)
+        if not self.tools.compares:
+            return found
+        said = [answer[2] for answer in answers]
+        return [*metrics.matched([self.expected(row) for row in examples], said), *found]
+
+
+class CausalLM(_Words):
     """A model of texts; of answers alone where a row has a prompt or a conversation.
 
     A text longer than `max_length` becomes several features, one after the other: nothing is lost. A conversation is laid
@@ -38,12 +66,6 @@ class CausalLM(Task):
 
     name = "CAUSAL_LM"
     pipeline = "text-generation"
-    of_words = True
-
-    @property
-    def first(self) -> str:
-        """Perplexity, or exact match where answers are compared."""
-        return "exact_match" if self.tools.compares else "perplexity"
 
     def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
         """ids and labels of one length; labels are ignored where nothing is to be learned."""
@@ -145,11 +167,6 @@ class CausalLM(Task):
         end = self.tools.tokenizer.eos_token_id
         return [] if end is None else [end]
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
-        """ids, mask, labels: (rows, longest)."""
-        labels = padded([feature["labels"] for feature in features], IGNORED)
-        return {**inputs_of(features, self.tools), "labels": labels}
-
     def counted(self, labels: Tensor) -> int:
         """Nothing comes before the first token, so nothing says it."""
         return super().counted(labels[:, 1:])
@@ -187,26 +204,16 @@ class CausalLM(Task):
                 found[i] = text
         return found
 
-    def figures(self, examples: Sequence[Example], answers: Sequence[Any], seed: int = 0) -> list[Figure]:
-        """Exact match where answers were generated; perplexity and loss a token."""
-        found = metrics.modelled([answer[0] for answer in answers], [answer[1] for answer in answers], seed)
-        if not self.tools.compares:
-            return found
-        right = [row.fields["answer"] if "answer" in row.fields else _last(row) for row in examples]
-        return [*metrics.matched(right, [answer[2] for answer in answers]), *found]
+    def expected(self, row: Example) -> str:
+        """The answer, or what the assistant says last."""
+        return str(row.fields["answer"] if "answer" in row.fields else row.fields["messages"][-1]["content"])
 
 
-class TextToText(Task):
+class TextToText(_Words):
     """An encoder-decoder's text for a text."""
 
     name = "SEQ_2_SEQ_LM"
     pipeline = "text2text-generation"
-    of_words = True
-
-    @property
-    def first(self) -> str:
-        """Exact match where answers are compared, else perplexity."""
-        return "exact_match" if self.tools.compares else "perplexity"
 
     def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
         """ids of the text and of the target, both cut to `max_length`."""
@@ -216,11 +223,6 @@ class TextToText(Task):
             [{"input_ids": texts["input_ids"][i], "labels": targets["input_ids"][i], **cut[i], **short[i]}]
             for i in range(len(rows))
         ]
-
-    def collate(self, features: Sequence[Feature]) -> dict[str, Tensor]:
-        """ids, mask: (rows, longest); labels: (rows, longest target)."""
-        labels = padded([feature["labels"] for feature in features], IGNORED)
-        return {**inputs_of(features, self.tools), "labels": labels}
 
     def read(self, model: Any, batch: dict[str, Tensor], features: Sequence[Feature]) -> list[Any]:
         """(nats in all, tokens counted, the text generated or None) of each row."""
@@ -234,13 +236,6 @@ class TextToText(Task):
             said = self.tools.tokenizer.batch_decode(made, skip_special_tokens=True)
         return [(float(a), int(b), text) for a, b, text in zip(losses, counts, said, strict=True)]
 
-    def figures(self, examples: Sequence[Example], answers: Sequence[Any], seed: int = 0) -> list[Figure]:
-        """Exact match where texts were generated; perplexity and loss a token."""
-        found = metrics.modelled([answer[0] for answer in answers], [answer[1] for answer in answers], seed)
-        if not self.tools.compares:
-            return found
-        return [*metrics.matched([row.fields["target"] for row in examples], [a[2] for a in answers]), *found]
-
-
-def _last(row: Example) -> str:
-    return str(row.fields["messages"][-1]["content"])
+    def expected(self, row: Example) -> str:
+        """The target."""
+        return str(row.fields["target"])
