@@ -64,6 +64,7 @@ ROOMS: dict[str, list[str]] = {
         "compositions",
         "lockfile",
         "installer",
+        "publish",
     ],
     "tensor side": [
         "adapter",
