@@ -6,10 +6,12 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hubcli import quantised
 from hubcli.errors import UnsupportedError, UsageError
 from hubcli.plugins import plugins
 from hubcli.pretrained import device_of
 from hubcli.recipe import FULL, FUSION, Recipe
+from hubcli.schema import faults_of
 
 # task -> all of its figures; a classification of two labels has f1 in place of f1_macro
 NAMES = {
@@ -28,10 +30,10 @@ def check(recipe: Recipe, labels: Sequence[str], parts: Mapping[str, Sequence[An
         labels: of the head. parts: the rows of each part.
 
     Raises:
-        MethodNotFoundError: no such method. UsageError: E_RECIPE, no such metric, optimiser or schedule. UnsupportedError:
-            the device or the precision.
+        UsageError, MethodNotFoundError, PluginError, MissingExtraError: as `check_method`. UsageError: E_RECIPE, no such metric,
+            optimiser or schedule. UnsupportedError: the device or the precision.
     """
-    _method(recipe.method.name)
+    check_method(recipe)
     _device(recipe.base.device)
     if recipe.train.early_stopping is not None and not parts["validation"]:
         hint = "data.validation names files, split.validation cuts a share from train"
@@ -57,13 +59,40 @@ def _device(name: str | None) -> None:
         device_of(name)
 
 
-def _method(name: str) -> None:
-    if name in (FULL, FUSION):
-        return
+def check_method(recipe: Recipe, *, where: str = "method") -> None:
+    """Refuse a method that nothing provides, a config that it can't have, and a quantised base without what reads it.
+
+    Args:
+        where: how messages name the method's part of the recipe.
+
+    Raises:
+        MethodNotFoundError, PluginError: no such method. UsageError: E_RECIPE, a key or a value of its config; E_METHOD, a name
+            close to one that is no plugin's. MissingExtraError: a package is not installed.
+    """
+    method = recipe.method
+    if method.name not in (FULL, FUSION):
+        _close_to_ours(method.name)
+        _config(where, method.config, plugins().method(method.name).config_schema)
+    kind = quantised.wanted(recipe)
+    if kind is not None:
+        quantised.check(kind)
+
+
+def _close_to_ours(name: str) -> None:
     close = difflib.get_close_matches(name, (FULL, FUSION), 1, 0.75)
     if close and name not in {plugin.name for plugin in plugins().of_kind("method")}:
         raise UsageError(f"method.name: no method {name}", id="E_METHOD", hint=f"did you mean '{close[0]}'?")
-    plugins().method(name)
+
+
+def _config(where: str, config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    """What the schema of a method's config can say of the keys that are given; its defaults bring the rest."""
+    known = schema.get("properties", {})
+    lenient = {key: value for key, value in schema.items() if key != "required"}
+    problems = faults_of(config, lenient, where="config")
+    close = {key: difflib.get_close_matches(key, known, 1, 0.75) for key in config if key not in known}
+    wrong = [f"config.{key}: did you mean '{found[0]}'?" for key, found in close.items() if found]
+    if problems or wrong:
+        raise UsageError(f"{where}: {'; '.join([*map(str, problems), *wrong])}", id="E_RECIPE")
 
 
 def _metric(recipe: Recipe, labels: Sequence[str]) -> None:

@@ -114,6 +114,12 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "base": (["--base", "nobody/nothing"], 7, "nobody/nothing is not on this machine"),
     "no such folder": (["--base", "./nothing"], 3, "nothing"),
     "config": (["--set", "method.config.rank=3"], 6, "rank"),
+    "config's key": (
+        ["--set", "method.config.lora_alhpa=3"],
+        2,
+        "method: config.lora_alhpa: did you mean 'lora_alpha'",
+    ),
+    "config's value": (["--set", "method.config.r=many"], 2, "method: config.r: expected integer"),
     "target": (["--set", "method.config.target_modules=['nowhere']"], 3, "nowhere"),
     "device": (["--set", "base.device=toaster"], 1, "toaster"),
     "both": (["--resume", "--force"], 2, "exclude each other"),
@@ -131,7 +137,19 @@ def test_what_can_not_be_is_refused_and_leaves_nothing(name: str, toy: Path, unt
 
 
 @pytest.mark.parametrize(
-    "name", ["optimiser", "schedule", "metric", "metric of others", "method", "fp16", "key", "data"]
+    "name",
+    [
+        "optimiser",
+        "schedule",
+        "metric",
+        "metric of others",
+        "method",
+        "fp16",
+        "key",
+        "data",
+        "config's key",
+        "config's value",
+    ],
 )
 def test_a_dry_run_refuses_it_too(name: str, toy: Path, untouched: Path) -> None:
     options, code, said = REFUSED[name]

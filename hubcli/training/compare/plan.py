@@ -5,16 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hubcli import quantised
 from hubcli.errors import UsageError
-from hubcli.plugins import plugins
-from hubcli.recipe import FULL, FUSION, Recipe, made
-from hubcli.schema import faults_of
-from hubcli.training import run_folder
+from hubcli.recipe import FULL, Recipe, made
+from hubcli.training import early, run_folder
 
 Json = dict[str, Any]
 NEW, BROKEN_OFF, DONE = "new", "broken off", "done"
@@ -84,7 +80,7 @@ def recipe_of(recipe: Recipe, method: str) -> Recipe:
     document["method"] = {**own, "name": method, **({"config": config} if config else {}), **rest}
     document["train"] = _trained(document.get("train", {}), change.get("train", {}))
     found = made(document, recipe.folder, where=f"compare.{method}")
-    _check_method(found)
+    early.check_method(found, where=f"compare.{method}")
     return found
 
 
@@ -93,26 +89,6 @@ def _trained(own: Mapping[str, Any], change: Mapping[str, Any]) -> Json:
     drop = {"epochs": "max_steps", "max_steps": "epochs"}
     gone = {drop[key] for key in change if key in drop}
     return {**{key: value for key, value in own.items() if key not in gone}, **change}
-
-
-def _check_method(recipe: Recipe) -> None:
-    method = recipe.method
-    if method.name not in (FULL, FUSION):
-        _check_config(method.name, method.config, plugins().method(method.name).config_schema)
-    kind = quantised.wanted(recipe)
-    if kind is not None:
-        quantised.check(kind)
-
-
-def _check_config(method: str, config: Json, schema: Json) -> None:
-    """What the schema of a method's config can say of the keys that are given; its defaults bring the rest."""
-    known = schema.get("properties", {})
-    problems = faults_of(config, {key: value for key, value in schema.items() if key != "required"}, where="config")
-    close = {key: get_close_matches(key, known, 1, 0.75) for key in config if key not in known}
-    wrong = [f"config.{key}: did you mean '{found[0]}'?" for key, found in close.items() if found]
-    if problems or wrong:
-        text = "; ".join([*map(str, problems), *wrong])
-        raise UsageError(f"compare.{method}: {text}", id="E_RECIPE")
 
 
 def _run(recipe: Recipe, seed: int, folder: Path) -> Run:
