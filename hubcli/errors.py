@@ -13,7 +13,7 @@
     │   ├── SafetensorsError        E_ST_HEADER      a safetensors header beyond the format or our limits (E_ST_*)
     │   └── StoreTamperedError      E_STORE_TAMPERED the store holds something hubcli did not put there
     ├── LockError                   E_LOCK           adapters.lock is missing, stale or from a newer hubcli
-    ├── PolicyError                 E_POLICY         understood, and refused
+    ├── PolicyError                 E_POLICY         understood, and refused (E_ARCHIVE: an archive that is listed, not installed)
     │   ├── YankedError             E_YANKED         (E_QUARANTINED)
     │   ├── UnsafeFormatError       E_FORMAT_UNSAFE  pickle, code, or anything outside the list (E_REMOTE_CODE)
     │   ├── ConfigKeyError          E_CONFIG_KEY     a key of adapter_config.json that is not supported
@@ -93,6 +93,7 @@ EXIT_CODES: dict[str, int] = {
     "E_POLICY": EXIT_POLICY,
     "E_YANKED": EXIT_POLICY,
     "E_QUARANTINED": EXIT_POLICY,
+    "E_ARCHIVE": EXIT_POLICY,
     "E_FORMAT_UNSAFE": EXIT_POLICY,
     "E_REMOTE_CODE": EXIT_POLICY,
     "E_CONFIG_KEY": EXIT_POLICY,

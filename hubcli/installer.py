@@ -13,6 +13,7 @@ from hubcli.hub.sources import Sources
 from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
 from hubcli.progress import Progress, Silent
+from hubcli.resolver import refuse_elsewhere
 from hubcli.store import content
 from hubcli.store.contents import Broken
 from hubcli.store.files import check_space, open_plain
@@ -74,8 +75,10 @@ def check_plan(resolved: Resolved) -> None:
 
     Raises:
         MethodNotFoundError, PluginError, EntryError, UnsafeFormatError: see `install_resolved`.
+        PolicyError: E_ARCHIVE, there is nothing to install.
     """
     release = resolved.release
+    refuse_elsewhere(resolved.name, release)
     if resolved.kind == "adapter":
         if not release.method:
             raise MethodNotFoundError(f"{resolved.name} {resolved.version} names no method")

@@ -110,6 +110,23 @@ class HubLocation(Document):
 
 
 @frozen
+class Origin(Document):
+    """An archive elsewhere that holds the adapter in another library's form: a URL, and hashes of the archive itself.
+
+    `format` is "zip"; `library` is the one that reads what is in it, `version` what its index calls it, `card` the file of that
+    index.
+    """
+
+    url: str
+    sha256: str
+    format: str
+    library: str
+    sha1: str | None = None
+    version: str | None = None
+    card: str | None = None
+
+
+@frozen
 class Head(Document):
     """The task modules trained with an adapter: labels in order of their ids, and module names."""
 
@@ -141,7 +158,10 @@ class Yanked(Document):
 
 @frozen
 class Release(Document):
-    """One version of one entry. `status` is one of active, archived, deprecated, quarantined."""
+    """One version of one entry. `status` is one of active, archived, deprecated, quarantined.
+
+    One with an `origin` and no files is listed, and not installed.
+    """
 
     version: str
     license: str
@@ -161,6 +181,17 @@ class Release(Document):
     yanked: Yanked | None = field(default=None, metadata={"read": partial(_one, Yanked)})
     status: str = "active"
     status_reason: str | None = None
+    origin: Origin | None = field(default=None, metadata={"read": partial(_one, Origin)})
+
+    def to_json(self) -> Json:
+        """The JSON object; without `origin` where there is none, as most have it."""
+        document = Document.to_json(self)
+        return document if self.origin is not None else {k: v for k, v in document.items() if k != "origin"}
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is an archive somewhere else, of which there is nothing to install."""
+        return self.origin is not None and not self.files
 
 
 @frozen

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hubcli.config import no_index
-from hubcli.errors import NetworkError, NotFoundError, UsageError, YankedError
+from hubcli.errors import NetworkError, NotFoundError, PolicyError, UsageError, YankedError
 from hubcli.refs import Ref
 from hubcli.versions import Range, in_order
 
@@ -97,6 +97,7 @@ class Resolver:
         Raises:
             NotFoundError: no such name or version; says what there is. E_CONFLICT, no version meets all needs: they are named.
             YankedError: E_QUARANTINED, or E_YANKED where all versions that fit are withdrawn.
+            PolicyError: E_ARCHIVE, it is an archive elsewhere: where, and what to do with it by hand.
             EntryError, NetworkError: as `entry`.
         """
         from hubcli.manifest import Resolved
@@ -105,6 +106,7 @@ class Resolver:
             raise UsageError(f"'{ref}' is no index ref")
         index, entry, entry_sha256 = self.entry(ref)
         release = choose(ref, entry, needs)
+        refuse_elsewhere(entry.name, release)
         return Resolved(
             name=entry.name,
             version=release.version,
@@ -263,9 +265,27 @@ def refuse_quarantined(name: str, release: Release) -> None:
         raise YankedError(f"{name} {release.version} is quarantined: {reason}", hint=hint, id="E_QUARANTINED")
 
 
+def refuse_elsewhere(name: str, release: Release) -> None:
+    """Stop at a release that is an archive somewhere else.
+
+    Raises:
+        PolicyError: E_ARCHIVE.
+    """
+    if release.origin is None or not release.elsewhere:
+        return
+    origin, folder = release.origin, name.rpartition("/")[2]
+    raise PolicyError(
+        f"{name} {release.version} is a {origin.format} archive elsewhere, which hubcli lists and does not install",
+        cause=f"{origin.url} (sha256 {origin.sha256})",
+        hint=f"fetch it by hand, compare its sha256, unpack it into ./{folder}, then: hubcli convert ./{folder} --to "
+        f"{origin.library} --out ./{folder}-safe",
+        id="E_ARCHIVE",
+    )
+
+
 def to_json(hits: Iterable[Hit]) -> dict[str, Any]:
     """The JSON document of `search`."""
-    keys = ("name", "version", "method", "task", "base", "description", "score")
+    keys = ("name", "version", "method", "task", "base", "description", "score", "installable")
     return {"hits": [{key: getattr(hit, key) for key in keys} for hit in hits]}
 
 

@@ -124,6 +124,7 @@ def _info_lines(report: dict[str, Any]) -> list[str]:
         ("license", release["license"]),
         ("labels", ", ".join((release["head"] or {}).get("labels", ()))),
         ("hub", _pairs(release["hub"] or {})),
+        *((f"origin {key}", value) for key, value in (release.get("origin") or {}).items()),
         ("published", release["published"]),
         ("status", release["status"] + (f": {release['status_reason']}" if release["status_reason"] else "")),
     ]

@@ -27,9 +27,19 @@ def search(out: Output, query: tuple[str, ...], **filters: Any) -> None:
     """Search the indexes by words, best first, offline. No hit is no error."""
     report = api.search(" ".join(query), warn=out.warn, **filters)
     rows = [
-        (f"hubcli install {hit['name']}@{hit['version']}", hit["method"] or "-", hit["task"] or "-", hit["description"])
+        (
+            f"hubcli {_verb(hit)} {hit['name']}@{hit['version']}",
+            hit["method"] or "-",
+            hit["task"] or "-",
+            hit["description"],
+        )
         for hit in report["hits"]
     ]
     out.data(report, columns(rows, ("INSTALL", "METHOD", "TASK", "DESCRIPTION")) if rows else [])
     if not rows:
         out.note("no hit; 'hubcli index list' shows where was searched")
+
+
+def _verb(hit: dict[str, Any]) -> str:
+    """What can be done with a hit: an archive elsewhere is listed, and `info` says where it is."""
+    return "install" if hit["installable"] else "info"

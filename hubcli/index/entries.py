@@ -130,6 +130,7 @@ def _rules(document: dict[str, Any], name: str) -> Iterator[Fault]:
             seen.setdefault(bare, version)
         yield from _times(release, at)
         yield from _files(release.get("files"), f"{at}.files")
+        yield from _origin(release, at)
         if document.get("kind") != "adapter":
             yield from _requires(release.get("requires"), f"{at}.requires", name)
         if document.get("kind") == "composition":
@@ -165,6 +166,16 @@ def _files(files: object, at: str) -> Iterator[Fault]:
             yield Fault(f"{at}[{number}].path", f"a path beside {clash}", shown(path), "E_PATH_UNSAFE")
         taken[folded] = path
         folders.update(dict.fromkeys(parents, path))
+
+
+def _origin(release: dict[str, Any], at: str) -> Iterator[Fault]:
+    """A release that is an archive elsewhere, and says that it is to be had."""
+    if isinstance(release.get("origin"), dict) and release.get("files") == []:
+        if release.get("status") not in ("archived", "quarantined"):
+            expected = "archived, of a release that has an origin and no files"
+            yield Fault(f"{at}.status", expected, shown(release.get("status")))
+        if release.get("hub"):
+            yield Fault(f"{at}.hub", "nothing, of a release without files", shown(release["hub"]))
 
 
 def _requires(requires: object, at: str, own: str) -> Iterator[Fault]:

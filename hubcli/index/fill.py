@@ -22,7 +22,7 @@ _TABLES = """
 CREATE TABLE entry(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, raw BLOB NOT NULL);
 CREATE TABLE shown(id INTEGER PRIMARY KEY, name TEXT, version TEXT, method TEXT, task TEXT, base TEXT, license TEXT,
 language TEXT,
-                   description TEXT);
+                   description TEXT, installable INTEGER NOT NULL);
 CREATE TABLE fault(name TEXT NOT NULL, field TEXT, expected TEXT, found TEXT, id TEXT, unknown INTEGER);
 CREATE INDEX fault_name ON fault(name);
 CREATE VIRTUAL TABLE text
@@ -101,8 +101,9 @@ def _add(db: sqlite3.Connection, entry: Raw, sha256: str, where: str) -> None:
     method, task, license, languages = (release.get(k) for k in ("method", "task", "license", "language"))
     description, spoken = checked.document["description"], " ".join(languages or [])
     method = shown_method(checked.document["kind"], method)
+    installable = bool(release.get("files")) or not release.get("origin")
     values = (key, name, release["version"], method, task, base, license, f" {spoken.lower()} ", description)
-    db.execute("INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    db.execute("INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, installable))
     data = {metric["dataset"] for metric in release.get("metrics", [])}
     facts = " ".join(filter(None, [checked.document["kind"], method, task, base, spoken, *sorted(data)]))
     db.execute("INSERT INTO text(rowid, name, description, facts) VALUES (?, ?, ?, ?)", (key, name, description, facts))

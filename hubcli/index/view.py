@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,21 +14,24 @@ from hubcli.errors import EntryError
 if TYPE_CHECKING:
     from hubcli.schema import Fault
 
-FORMAT = 3
+FORMAT = 4
 MAX_TERMS = 16
 CACHE_KIB = 16 * 1024
 _TERM = re.compile(r"\w{1,64}")
 _HIT = "SELECT s.name, s.version, s.method, s.task, s.base, s.description"
 RANK = "bm25(text, 10.0, 3.0, 1.0)"
 _RANKED = (
-    f"{_HIT}, -rank FROM (SELECT text.rowid AS id, {RANK} AS rank FROM text {{join}}"
+    f"{_HIT}, -rank, s.installable FROM (SELECT text.rowid AS id, {RANK} AS rank FROM text {{join}}"
     " WHERE text MATCH :match{where} ORDER BY rank LIMIT :limit) JOIN shown s USING (id)"
 )
 _ANY = _RANKED.format(join="", where="")
 
 
 class Hit(NamedTuple):
-    """One found entry, with its newest release that is neither yanked nor quarantined; a higher score fits better."""
+    """One found entry, with its newest release that is neither yanked nor quarantined; a higher score fits better.
+
+    `installable` is False where that release is an archive elsewhere.
+    """
 
     name: str
     version: str
@@ -37,6 +40,13 @@ class Hit(NamedTuple):
     base: str | None
     description: str
     score: float
+    installable: bool = True
+
+    @classmethod
+    def of(cls, row: Iterable[Any]) -> Hit:
+        """From a row of the view."""
+        *values, installable = row
+        return cls._make((*values, bool(installable)))
 
 
 class View:
@@ -145,8 +155,8 @@ class View:
             return self._match(words, where, {**given, "limit": limit})
         if query.strip():
             return []
-        sql = f"{_HIT}, 0.0 FROM shown s WHERE 1{where} ORDER BY s.name LIMIT :limit"
-        return [Hit(*row) for row in self._rows(sql, {**given, "limit": limit})]
+        sql = f"{_HIT}, 0.0, s.installable FROM shown s WHERE 1{where} ORDER BY s.name LIMIT :limit"
+        return [Hit.of(row) for row in self._rows(sql, {**given, "limit": limit})]
 
     def _match(self, words: list[str], where: str, values: dict[str, Any]) -> list[Hit]:
         """Rank first, then read what is shown of the few that are kept."""
@@ -160,7 +170,7 @@ class View:
             if not rows:
                 values["match"] = " OR ".join(beginnings)
                 rows = self._rows(sql, values)
-        return sorted(map(Hit._make, rows), key=by_score)
+        return sorted(map(Hit.of, rows), key=by_score)
 
 
 def by_score(hit: Hit) -> tuple[float, str]:

@@ -75,7 +75,8 @@ def test_names_outrank_descriptions_and_limits_hold(tmp_path: Path) -> None:
     hits = found.search("film", limit=5)
     assert hits[0].name == "a/film-mood" and len(hits) == 5
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert set(to_json(hits)["hits"][0]) == {"name", "version", "method", "task", "base", "description", "score"}
+    keys = {"name", "version", "method", "task", "base", "description", "score", "installable"}
+    assert set(to_json(hits)["hits"][0]) == keys
 
 
 @pytest.mark.parametrize(
