@@ -69,8 +69,20 @@ def _texts(texts: tuple[str, ...], file: str | None) -> Iterator[str]:
 
 
 def _lines(predictions: list[dict[str, Any]]) -> list[str]:
-    """Label, score, text in columns; what other tasks answer as `key: value`."""
+    """Label, score, text in columns; a text that was written as it is; what is said of words below their text."""
     if not all("label" in row for row in predictions):
-        return ["  ".join(f"{key}: {value}" for key, value in row.items()) for row in predictions]
+        return [line for row in predictions for line in _answer(row)]
     width = max(len(clean(row["label"])) for row in predictions)
     return [f"{clean(row['label']):{width}}  {row['score']:.4f}  {clean(row['text'])}" for row in predictions]
+
+
+def _answer(row: dict[str, Any]) -> list[str]:
+    """What a pipeline answers to one text."""
+    if isinstance(row.get("generated_text"), str):
+        return [row["generated_text"]]
+    found = row.get("answers")
+    if isinstance(found, list) and all(isinstance(item, dict) and "entity" in item for item in found):
+        width = max((len(clean(item["entity"])) for item in found), default=0)
+        said = [f"  {clean(item['entity']):{width}}  {item['score']:.4f}  {clean(item['word'])}" for item in found]
+        return [row["text"], *(said or ["  nothing found"])]
+    return ["  ".join(f"{key}: {value}" for key, value in row.items())]
