@@ -23,19 +23,28 @@ from typing import TYPE_CHECKING
 
 from hubcli.errors import MissingExtraError
 from hubcli.server.importer import import_folder
+from hubcli.server.limits import Limits
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-__all__ = ["create_app", "import_folder", "serve"]
+__all__ = ["Limits", "create_app", "import_folder", "serve"]
 
 
-def create_app(folder: Path, token: str | None = None, *, page_size: int = 1000) -> ASGIApp:
+def create_app(
+    folder: Path,
+    token: str | None = None,
+    *,
+    read_token: str | None = None,
+    read_only: bool = False,
+    limits: Limits | None = None,
+    page_size: int = 1000,
+) -> ASGIApp:
     """The server of a folder as an ASGI app, see `hubcli.server.app`; MissingExtraError without the extra."""
     _check_extra()
     from hubcli.server import app
 
-    return app.create_app(folder, token, page_size=page_size)
+    return app.create_app(folder, token, read_token=read_token, read_only=read_only, limits=limits, page_size=page_size)
 
 
 def serve(
@@ -44,13 +53,17 @@ def serve(
     host: str = "127.0.0.1",
     port: int,
     token: str | None = None,
+    read_token: str | None = None,
+    read_only: bool = False,
+    limits: Limits | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a folder until interrupted, see `hubcli.server.run`; MissingExtraError without the extra."""
     _check_extra()
     from hubcli.server import run
 
-    run.serve(folder, host=host, port=port, token=token, ready=ready)
+    app = create_app(folder, token, read_token=read_token, read_only=read_only, limits=limits)
+    run.serve(app, host=host, port=port, ready=ready)
 
 
 def _check_extra() -> None:

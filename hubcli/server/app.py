@@ -8,19 +8,30 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubcli.errors import HubcliError, UsageError
-from hubcli.server import files, info, listing, tree
-from hubcli.server.access import Access, Caller
-from hubcli.server.faults import HubFault, NotImplementedFault
-from hubcli.server.hub import Hub, caller_of, hub_of, repo_of
+from hubcli.server import (
+    commit_routes,
+    discussion_routes,
+    files,
+    info,
+    lfs_routes,
+    listing,
+    ref_routes,
+    repo_routes,
+    tree,
+)
+from hubcli.server.access import Access
+from hubcli.server.bodies import with_json
+from hubcli.server.faults import HubFault, RepoExists
+from hubcli.server.hub import Hub
 from hubcli.server.importer import snapshot_plain
-from hubcli.server.replies import damage_reply, error_reply, fault_reply, http_reply, log, text_line
+from hubcli.server.limits import Limits
+from hubcli.server.replies import damage_reply, fault_reply, http_reply, log, text_line
 from hubcli.server.repos import RepoStore
+from hubcli.server.uploads import tidy
 
 
 class _Types(Convertor[str]):
@@ -41,21 +52,37 @@ register_url_convertor("hub_types", _Types())
 register_url_convertor("hub_repo", _RepoId())
 
 
-def create_app(folder: Path, token: str | None = None, *, page_size: int = 1000) -> ASGIApp:
+def create_app(
+    folder: Path,
+    token: str | None = None,
+    *,
+    read_token: str | None = None,
+    read_only: bool = False,
+    limits: Limits | None = None,
+    page_size: int = 1000,
+) -> ASGIApp:
     """The hub server of a folder as an ASGI app. Commits what changed in the folder's plain repos first.
 
-    `token` opens private and gated repos. `page_size` is the most items a page of a list has.
+    `token` opens private and gated repos and, without `read_only`, changes all; `read_token` opens them. `limits` are
+    on what is pushed. `page_size` is the most items a page of a list has.
     Raises NotFoundError if there is no such folder, UsageError for a token that no header can carry.
     """
     if page_size < 1:
         raise UsageError(f"page_size: expected at least 1, found {page_size}")
-    access, store = Access(token), RepoStore(Path(folder))
+    access, store = Access(token, read_token, read_only=read_only), RepoStore(Path(folder))
+    tidy(store)
     for skipped in snapshot_plain(store):
         log.warning("not served as it is now: %s", text_line(str(skipped.error)))
-    replies = {HubFault: fault_reply, HubcliError: damage_reply, HTTPException: http_reply, Exception: damage_reply}
+    replies = {
+        RepoExists: repo_routes.exists_reply,
+        HubFault: fault_reply,
+        HubcliError: damage_reply,
+        HTTPException: http_reply,
+        Exception: damage_reply,
+    }
     app = Starlette(routes=_routes(), exception_handlers=replies)
     app.router.redirect_slashes = False
-    app.state.hub = Hub(store, access, page_size)
+    app.state.hub = Hub(store, access, limits or Limits(), page_size)
     return _PathAsSent(app)
 
 
@@ -74,20 +101,19 @@ class _PathAsSent:
 
 def _routes() -> list[Route]:
     repo = "/api/{types:hub_types}/{repo:hub_repo}"
-    views = [
+    return [
+        Route("/api/whoami-v2", repo_routes.whoami),
+        Route("/api/{types:hub_types}", listing.listing),
+        *_writes(repo),
+        *_discussions(f"{repo}/discussions"),
         Route(f"{repo}/revision/{{revision}}", info.info),
         Route(f"{repo}/tree/{{revision}}", tree.tree),
         Route(f"{repo}/tree/{{revision}}/{{path:path}}", tree.tree),
         Route(f"{repo}/refs", info.refs),
         Route(f"{repo}/commits/{{revision}}", info.commits),
         Route(f"{repo}/paths-info/{{revision}}", tree.paths_info, methods=["POST"]),
-        Route(f"{repo}/auth-check", auth_check),
-    ]
-    return [
-        Route("/api/whoami-v2", whoami),
-        Route("/api/{types:hub_types}", listing.listing),
-        *_writes(repo),
-        *views,
+        Route(f"{repo}/auth-check", repo_routes.auth_check),
+        Route(f"{repo}/auth-check/write", repo_routes.write_check),
         Route(repo, info.info),
         Route("/{types:hub_types}/{repo:hub_repo}/resolve/{revision}/{path:path}", files.resolve),
         Route("/{repo:hub_repo}/resolve/{revision}/{path:path}", files.resolve),
@@ -95,41 +121,39 @@ def _routes() -> list[Route]:
 
 
 def _writes(repo: str) -> list[Route]:
-    """What the Hugging Face client calls to change a hub. Answered, so that it says why and does not try again."""
-    writes = {
-        "/api/repos/{what:path}": ["POST", "DELETE", "PUT"],
-        "/api/validate-yaml": ["POST"],
-        f"{repo}/preupload/{{revision}}": ["POST"],
-        f"{repo}/commit/{{revision}}": ["POST"],
-        f"{repo}/branch/{{name:path}}": ["POST", "DELETE"],
-        f"{repo}/tag/{{name:path}}": ["POST", "DELETE"],
-        f"{repo}/settings": ["PUT"],
-        f"{repo}/discussions": ["POST"],
-        f"{repo}/auth-check/write": ["GET"],
-        f"{repo}/xet-write-token/{{revision}}": ["GET"],
-        "/{repo:path}.git/info/lfs/objects/batch": ["POST"],
+    batch = with_json(lfs_routes.batch)
+    return [
+        Route("/api/repos/create", with_json(repo_routes.create), methods=["POST"]),
+        Route("/api/repos/delete", with_json(repo_routes.delete), methods=["DELETE"]),
+        Route("/api/repos/move", with_json(repo_routes.move), methods=["POST"]),
+        Route("/api/validate-yaml", with_json(commit_routes.validate_yaml), methods=["POST"]),
+        Route(f"{repo}/settings", with_json(repo_routes.settings), methods=["PUT"]),
+        Route(f"{repo}/preupload/{{revision}}", with_json(commit_routes.preupload), methods=["POST"]),
+        Route(f"{repo}/commit/{{revision}}", commit_routes.commit, methods=["POST"]),
+        Route(f"{repo}/branch/{{name:path}}", with_json(ref_routes.add_branch), methods=["POST"]),
+        Route(f"{repo}/branch/{{name:path}}", ref_routes.drop_branch, methods=["DELETE"]),
+        Route(f"{repo}/tag/{{name:path}}", with_json(ref_routes.add_tag), methods=["POST"]),
+        Route(f"{repo}/tag/{{name:path}}", ref_routes.drop_tag, methods=["DELETE"]),
+        Route("/{types:hub_types}/{repo:hub_repo}.git/info/lfs/objects/batch", batch, methods=["POST"]),
+        Route("/{repo:hub_repo}.git/info/lfs/objects/batch", batch, methods=["POST"]),
+        Route("/lfs/{types:hub_types}/{repo:hub_repo}/{oid}", lfs_routes.put, methods=["PUT"]),
+        Route(f"{repo}/super-squash/{{revision}}", commit_routes.not_here, methods=["POST"]),
+        Route(f"{repo}/lfs-files/duplicate", commit_routes.not_here, methods=["POST"]),
+        Route(f"{repo}/xet-write-token/{{revision}}", commit_routes.not_here),
+    ]
+
+
+def _discussions(root: str) -> list[Route]:
+    changes = {
+        "comment": discussion_routes.comment,
+        "title": discussion_routes.rename,
+        "status": discussion_routes.set_status,
+        "merge": discussion_routes.merge,
     }
-    return [Route(path, read_only, methods=methods) for path, methods in writes.items()]
-
-
-def read_only(_: Request) -> Response:
-    """The answer to every write."""
-    raise NotImplementedFault("this hub server only reads; import folders on the machine that serves them")
-
-
-def auth_check(request: Request) -> Response:
-    """GET /api/{types}/{repo}/auth-check: 200 if this caller may read the files."""
-    hub_of(request).access.check_files(repo_of(request), caller_of(request))
-    return JSONResponse({})
-
-
-def whoami(request: Request) -> Response:
-    """GET /api/whoami-v2: the one user there is, to whoever has the token."""
-    caller = caller_of(request)
-    if caller is Caller.ANONYMOUS:
-        return error_reply(401, "Invalid username or password.")
-    if caller is Caller.STRANGER:
-        return error_reply(401, "Invalid credentials in Authorization header")
-    token = {"displayName": "hub serve", "role": "read"}
-    user = {"type": "user", "id": "member", "name": "member", "fullname": "Member of this hub", "orgs": []}
-    return JSONResponse({**user, "auth": {"type": "access_token", "accessToken": token}})
+    return [
+        Route(root, discussion_routes.listing),
+        Route(root, with_json(discussion_routes.start), methods=["POST"]),
+        Route(f"{root}/{{number}}", discussion_routes.details),
+        *(Route(f"{root}/{{number}}/{name}", with_json(view), methods=["POST"]) for name, view in changes.items()),
+        Route(f"{root}/{{number}}/comment/{{id}}/{{what}}", commit_routes.not_here, methods=["POST"]),
+    ]

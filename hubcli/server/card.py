@@ -40,6 +40,29 @@ def read_card(read: Read) -> Card:
     return Card(data, tuple(tags), pipeline, library, {"peft": peft} if peft else {})
 
 
+def check_front_matter(readme: bytes) -> tuple[list[str], list[str]]:
+    """What is wrong with the front matter of a README: errors, for which the hub refuses it, and warnings."""
+    found = _FRONT_MATTER.match(readme)
+    if not found:
+        return [], ["empty or missing yaml metadata in repo card"]
+    try:
+        data = _yaml(found[1])
+    except (ValueError, RecursionError) as error:
+        return [f"the metadata can't be read: {error}"], []
+    if not isinstance(data, dict):
+        return ["the metadata: expected names and values"], []
+    errors = [f'"{name}" must be a text' for name in _TEXTS if not isinstance(data.get(name, ""), str)]
+    for name in _LISTS:
+        value = data.get(name, [])
+        if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+            errors.append(f'"{name}" must be a text or a list of texts')
+    return errors, []
+
+
+_TEXTS = ("library_name", "pipeline_tag", "license_name", "license_link", "base_model_relation")
+_LISTS = ("tags", "language", "license", "datasets", "base_model", "metrics")
+
+
 def _tags(data: Mapping[str, Any], peft: Mapping[str, Any]) -> Iterator[str]:
     yield from _texts(data.get("tags"))
     for key, prefix in (("language", ""), ("license", "license:"), ("datasets", "dataset:")):
@@ -58,6 +81,15 @@ def _front_matter(readme: bytes) -> dict[str, Any]:
     found = _FRONT_MATTER.match(readme)
     if not found:
         return {}
+    try:
+        data = _yaml(found[1])
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _yaml(text: bytes) -> Any:
+    """A YAML document as JSON values; ValueError or RecursionError for one that can't be read."""
     import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -69,10 +101,9 @@ def _front_matter(readme: bytes) -> dict[str, Any]:
             return super().compose_node(parent, index)
 
     try:
-        data = yaml.load(found[1], Loader)
-        return _json_value(data, 0) if isinstance(data, dict) else {}
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
+        return _json_value(yaml.load(text, Loader), 0)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
 
 
 def _adapter_config(content: bytes | None) -> dict[str, Any]:

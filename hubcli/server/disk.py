@@ -133,6 +133,14 @@ class Blobs:
         except FileNotFoundError:
             raise IntegrityError(f"blob {sha256} is missing from this hub") from None
 
+    def git_oid(self, sha256: str) -> str:
+        """Git's SHA-1 of a blob's bytes; IntegrityError if it is gone."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return _digest(file, self.path(sha256))[2]
+        except FileNotFoundError:
+            raise IntegrityError(f"blob {sha256} is missing from this hub") from None
+
     def add(self, source: Path) -> tuple[int, str, str]:
         """Take in a file. Returns size, sha256 and git's blob oid; ContentError if it changes while it is read."""
         with open_regular(source) as file:

@@ -58,6 +58,13 @@ class EntryMissing(HubFault, NotFoundError):
         self.commit = commit
 
 
+class DiscussionMissing(HubFault, NotFoundError):
+    """The repo has no discussion or pull request of this number."""
+
+    default_id = "E_NOT_FOUND"
+    status = 404
+
+
 class GatedFault(HubFault, PolicyError):
     """The repo may be known to this caller, and its files may not be read."""
 
@@ -70,6 +77,53 @@ class GatedSignInNeeded(GatedFault):
     """The same to a caller without a token."""
 
     status = 401
+
+
+class WriteSignInNeeded(HubFault, PolicyError):
+    """A write from a caller without a token, or with one that this hub does not know."""
+
+    default_id = "E_POLICY"
+    status = 401
+
+
+class WriteDenied(HubFault, PolicyError):
+    """A write that this caller, this hub or this repo does not allow."""
+
+    default_id = "E_POLICY"
+    status = 403
+
+
+class Conflict(HubFault, PolicyError):
+    """Something of this name is there already, or a pull request can't be merged."""
+
+    default_id = "E_POLICY"
+    status = 409
+
+
+class RepoExists(Conflict):
+    """A repo of this id is there already; `repo` is its id."""
+
+    def __init__(self, message: str, *, repo: str):
+        super().__init__(message)
+        self.repo = repo
+
+
+class Moved(HubFault, PolicyError):
+    """A branch is not where the commit expects it: somebody committed in between."""
+
+    default_id = "E_POLICY"
+    status = 412
+
+
+class TooLarge(HubFault, PolicyError):
+    """More bytes than this hub takes."""
+
+    default_id = "E_POLICY"
+    status = 413
+
+
+class BodyFault(BadRequestFault):
+    """A request body that can't be read; the same for every body that no client sends."""
 
 
 class NotImplementedFault(HubFault):

@@ -11,9 +11,11 @@ from starlette.requests import Request
 from hubcli.server.access import Access, Caller
 from hubcli.server.card import Card, read_card
 from hubcli.server.faults import BadRequestFault
+from hubcli.server.limits import Limits
 from hubcli.server.names import check_path
 from hubcli.server.objects import Commit
-from hubcli.server.repos import MAIN, Repo, RepoStore
+from hubcli.server.repo import MAIN, Repo
+from hubcli.server.repos import RepoStore
 
 _CARDS = 20_000
 
@@ -21,8 +23,8 @@ _CARDS = 20_000
 class Hub:
     """One served folder. `page_size` is the most items a page has."""
 
-    def __init__(self, store: RepoStore, access: Access, page_size: int):
-        self.store, self.access, self.page_size = store, access, page_size
+    def __init__(self, store: RepoStore, access: Access, limits: Limits, page_size: int):
+        self.store, self.access, self.limits, self.page_size = store, access, limits, page_size
         self._card = lru_cache(maxsize=_CARDS)(self._read_card)
 
     def card(self, commit: Commit) -> Card:

@@ -13,7 +13,8 @@ from hubcli.errors import DiskError, HubcliError, NotFoundError, PolicyError
 from hubcli.server.faults import BadRequestFault, RepoMissing
 from hubcli.server.names import check_path, check_repo_id
 from hubcli.server.objects import FileEntry, Settings, file_entry, timestamp
-from hubcli.server.repos import MAIN, STATE, RepoStore
+from hubcli.server.repo import MAIN
+from hubcli.server.repos import STATE, RepoStore
 
 # A person's tools leave these beside the files; `.private` and `.gated` are the marks of a plain repo.
 _LEFT_OUT = frozenset((".git", ".cache", ".DS_Store", STATE, ".private", ".gated"))

@@ -12,7 +12,7 @@ from hubcli.server.faults import BadRequestFault
 from hubcli.server.hub import Hub, commit_of, hub_of, repo_of
 from hubcli.server.objects import Commit, FileEntry
 from hubcli.server.replies import cursor_of, flag, page_reply, page_size
-from hubcli.server.repos import Repo
+from hubcli.server.repo import Repo
 from hubcli.server.tree import pointer_size
 
 
@@ -27,7 +27,7 @@ def describe(hub: Hub, repo: Repo, commit: Commit) -> dict[str, Any]:
         "lastModified": commit.date,
         "createdAt": settings.created,
         "private": settings.private,
-        "gated": "manual" if settings.gated else False,
+        "gated": "manual" if settings.gated is True else settings.gated,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -68,14 +68,23 @@ def _sibling(path: str, entry: FileEntry) -> dict[str, Any]:
 
 
 def refs(request: Request) -> Response:
-    """GET /api/{types}/{repo}/refs."""
-    found = repo_of(request).refs()
+    """GET /api/{types}/{repo}/refs; pull requests with `include_prs`."""
+    repo = repo_of(request)
+    found = repo.refs()
 
     def listed(kind: str, names: Mapping[str, str]) -> list[dict[str, str]]:
         return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": at} for name, at in sorted(names.items())]
 
     document = {"branches": listed("heads", found.branches), "converts": [], "tags": listed("tags", found.tags)}
-    return JSONResponse({**document, "pullRequests": []})
+    pull_requests = []
+    if flag(request, "include_prs"):
+        open_ones = ((number, repo.discussion(number).head) for number in repo.discussion_numbers())
+        pull_requests = [
+            {"name": f"refs/pr/{number}", "ref": f"refs/pr/{number}", "targetCommit": head}
+            for number, head in open_ones
+            if head is not None
+        ]
+    return JSONResponse({**document, "pullRequests": pull_requests})
 
 
 def commits(request: Request) -> Response:

@@ -78,7 +78,7 @@ def check_path(path: str) -> str:
         len(path.encode("utf-8", "surrogatepass")) <= MAX_PATH
         and all(part not in ("", ".", "..") and _printable(part) for part in parts)
         and all(len(part.encode("utf-8", "surrogatepass")) <= MAX_PATH_PART for part in parts)
-        and parts[0] != ".git"
+        and not any(part.lower() == ".git" for part in parts)
     )
     if not fine:
         raise BadRequestFault(

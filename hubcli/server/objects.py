@@ -17,7 +17,7 @@ from hubcli.errors import IntegrityError
 
 FORMAT_V: Final = 1
 LFS_FROM_BYTES: Final = 10 * 1024 * 1024  # the hub's own limit for files that git keeps
-_LFS_SUFFIXES: Final = (
+LFS_SUFFIXES: Final = (
     *(".bin", ".ckpt", ".ftz", ".gguf", ".h5", ".joblib", ".mlmodel", ".model", ".msgpack", ".npy", ".npz", ".onnx"),
     *(".ot", ".pb", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".wasm"),
     *(".7z", ".arrow", ".bz2", ".gz", ".lz4", ".parquet", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"),
@@ -77,15 +77,20 @@ _COMMIT_FIELDS: Final = ("id", "parent", "date", "author", "title", "message")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a repo is, beside its commits. `origin`: `plain` (follows a folder of the served tree) or `import`."""
+    """What a repo is, beside its commits.
+
+    `origin`: `plain` (follows a folder of the served tree), `import` or `hub` (made over HTTP). `gated`: False, True or
+    the hub's word for how (`auto`, `manual`). `moving_to` is the id that the folder is about to be renamed to.
+    """
 
     id: str
     type: str
     created: str
     origin: str
     private: bool = False
-    gated: bool = False
+    gated: bool | str = False
     tags: tuple[str, ...] = ()
+    moving_to: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The document kept on disk."""
@@ -101,20 +106,22 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """Branches and tags: name → commit id."""
+    """Branches and tags: name → commit id; `tag_messages`: name → text, where a tag has one."""
 
     branches: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    tag_messages: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The document kept on disk."""
-        return {"v": FORMAT_V, "branches": dict(self.branches), "tags": dict(self.tags)}
+        messages = {"tag_messages": dict(self.tag_messages)} if self.tag_messages else {}
+        return {"v": FORMAT_V, "branches": dict(self.branches), "tags": dict(self.tags), **messages}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Refs:
         """Read a document back."""
         check_format(document, "refs")
-        return cls(document["branches"], document["tags"])
+        return cls(document["branches"], document["tags"], document.get("tag_messages", {}))
 
 
 def check_format(document: Mapping[str, Any], what: str) -> None:
@@ -143,8 +150,13 @@ def _plain(files: Mapping[str, FileEntry]) -> dict[str, dict[str, Any]]:
 
 def file_entry(path: str, size: int, sha256: str, blob_oid: str) -> FileEntry:
     """The entry of a file whose bytes have these hashes; `blob_oid` is git's SHA-1 of the bytes themselves."""
-    lfs = size > LFS_FROM_BYTES or PurePosixPath(path).suffix.lower() in _LFS_SUFFIXES
-    return FileEntry(size, sha256, git_oid("blob", lfs_pointer(sha256, size)) if lfs else blob_oid, lfs)
+    lfs = size > LFS_FROM_BYTES or PurePosixPath(path).suffix.lower() in LFS_SUFFIXES
+    return lfs_entry(size, sha256) if lfs else FileEntry(size, sha256, blob_oid, lfs)
+
+
+def lfs_entry(size: int, sha256: str) -> FileEntry:
+    """The entry of a file that came by LFS, whatever its name."""
+    return FileEntry(size, sha256, git_oid("blob", lfs_pointer(sha256, size)), lfs=True)
 
 
 def lfs_pointer(sha256: str, size: int) -> bytes:

@@ -17,14 +17,21 @@ from hubcli.server.faults import BadRequestFault, EntryMissing, HubFault
 log: Final = logging.getLogger("hubcli.server")
 
 
-def error_reply(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error: JSON body, X-Error-Message, and X-Error-Code where there is one."""
+def error_reply(
+    status: int,
+    message: str,
+    *,
+    code: str = "",
+    headers: dict[str, str] | None = None,
+    more: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An error: JSON body (with `more` beside the message), X-Error-Message, and X-Error-Code where there is one."""
     fields = {"X-Error-Message": text_line(message), **(headers or {})}
     if code:
         fields["X-Error-Code"] = code
     if status == 401:
         fields["WWW-Authenticate"] = 'Bearer realm="hub"'
-    return JSONResponse({"error": message}, status_code=status, headers=fields)
+    return JSONResponse({"error": message, **(more or {})}, status_code=status, headers=fields)
 
 
 def fault_reply(_: Request, error: Exception) -> Response:

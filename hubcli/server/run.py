@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from hubcli.errors import NetworkError
-from hubcli.server.app import create_app
 
 SECONDS_TO_FINISH = 5
 
@@ -50,19 +48,12 @@ class HubServer(uvicorn.Server):
             self._socket.close()
 
 
-def serve(
-    folder: Path,
-    *,
-    host: str = "127.0.0.1",
-    port: int,
-    token: str | None = None,
-    ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve a folder until interrupted; `port` 0 takes a free one; `ready` gets the URL once connections are accepted.
+def serve(app: ASGIApp, *, host: str, port: int, ready: Callable[[str], None] | None = None) -> None:
+    """Serve an app until interrupted; `port` 0 takes a free one; `ready` gets the URL once connections are accepted.
 
-    Raises NotFoundError (no such folder), UsageError (a bad token), NetworkError (the port can't be had).
+    Raises NetworkError if the port can't be had.
     """
-    HubServer(create_app(folder, token), host=host, port=port, ready=ready).run_app()
+    HubServer(app, host=host, port=port, ready=ready).run_app()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from hubcli.server.hub import commit_of, hub_of, path_of, repo_of
 from hubcli.server.names import check_path
 from hubcli.server.objects import Commit, FileEntry, folder_oids, lfs_pointer
 from hubcli.server.replies import cursor_of, error_reply, flag, page_reply, page_size
-from hubcli.server.repos import Repo
+from hubcli.server.repo import Repo
 
 MAX_BODY, MAX_FIELDS = 1 << 20, 10_000
 MAX_EXPANDED = 50  # the hub's own limit: each entry may cost a walk through the history

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi
 
-from hubcli.server.repos import Repo
+from hubcli.server.repo import Repo
 from tests.support.hub_server import LiveHub
 
 TOKEN = "hub-token-for-tests"

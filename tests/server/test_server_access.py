@@ -110,8 +110,8 @@ def test_a_hub_without_a_token_keeps_private_repos_closed(tmp_path: Path, online
     ("header", "caller"),
     [
         (None, Caller.ANONYMOUS),
-        (f"Bearer {TOKEN}", Caller.MEMBER),
-        (f"bearer  {TOKEN}", Caller.MEMBER),
+        (f"Bearer {TOKEN}", Caller.WRITER),
+        (f"bearer  {TOKEN}", Caller.WRITER),
         (f"Basic {TOKEN}", Caller.STRANGER),
         (TOKEN, Caller.STRANGER),
         ("Bearer", Caller.STRANGER),

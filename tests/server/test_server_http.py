@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from huggingface_hub import HfApi
 
-from tests.server.served import FIRST, SECOND, TEXT, TOKEN, WEIGHTS, Served, ask, write_tree
+from tests.server.served import FIRST, SECOND, TEXT, WEIGHTS, Served, ask, write_tree
 from tests.support.hub_server import LiveHub
 
 CONTENT = SECOND[WEIGHTS]
@@ -148,21 +148,6 @@ def test_nothing_else_is_there(served: Served, path: str) -> None:
     reply = served.ask("GET", path)
     assert reply.status == 404
     assert json.loads(reply.body)["error"]
-
-
-WRITES = [
-    ("POST", "/api/repos/create"), ("DELETE", "/api/repos/delete"), ("POST", "/api/repos/move"), ("POST", "/api/validate-yaml"),
-    ("POST", "/api/models/acme/demo/preupload/main"), ("POST", "/api/models/acme/demo/commit/main"),
-    ("POST", "/api/models/acme/demo/branch/new"), ("DELETE", "/api/models/acme/demo/branch/main"), ("POST", "/api/models/acme/demo/tag/main"),
-    ("DELETE", "/api/datasets/acme/rows/tag/v1"), ("PUT", "/api/models/acme/demo/settings"), ("POST", "/api/models/acme/demo/discussions"),
-    ("POST", "/acme/demo.git/info/lfs/objects/batch"), ("POST", "/datasets/acme/rows.git/info/lfs/objects/batch"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("method", "path"), WRITES, ids=str)
-def test_writes_are_answered(served: Served, method: str, path: str) -> None:
-    reply = served.ask(method, path, body=b"{}", Authorization=f"Bearer {TOKEN}")
-    assert (reply.status, "only reads" in reply.headers["x-error-message"]) == (501, True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,12 @@
         HfApi(endpoint=hub.url, token="secret").model_info("acme/demo")
         hub.log[-1].path
 
+The token also writes, with the real client; `read_token` only reads, `limits` are quotas (`hubcli.server.limits`):
+
+    api = HfApi(endpoint=hub.url, token="secret")
+    api.create_repo("acme/demo")                                   # main has a first commit with a .gitattributes
+    api.upload_folder(repo_id="acme/demo", folder_path=source)     # sent as regular files, also where hf_xet is there
+
 Call `allow_loopback(monkeypatch)` first where the client runs in the test's own process: the suite is offline.
 """
 
@@ -19,6 +25,7 @@ from typing import Any, NamedTuple, Self
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubcli.server import create_app, import_folder
+from hubcli.server.limits import Limits
 from hubcli.server.run import HubServer
 
 REDACTED = "(redacted)"
@@ -44,13 +51,22 @@ class LiveHub:
         folder: Path,
         *,
         token: str | None = None,
+        read_token: str | None = None,
+        read_only: bool = False,
+        limits: Limits | None = None,
         page_size: int = 1000,
         wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self.folder, self.token = Path(folder), token
         self.log: list[Logged] = []
         self.url = ""
-        self._page_size, self._wrap = page_size, wrap
+        self._wrap = wrap
+        self._options: dict[str, Any] = {
+            "read_token": read_token,
+            "read_only": read_only,
+            "limits": limits,
+            "page_size": page_size,
+        }
 
     def import_folder(self, repo_id: str, source: Path, **options: Any) -> str:
         """`hubcli.server.import_folder` into this hub, also while it runs; returns the commit's id."""
@@ -63,7 +79,7 @@ class LiveHub:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        app = self._wrap(create_app(self.folder, self.token, page_size=self._page_size))
+        app = self._wrap(create_app(self.folder, self.token, **self._options))
         ready = threading.Event()
         self._server = HubServer(self._logging(app), host="127.0.0.1", port=0, ready=lambda _: ready.set())
         self._thread = threading.Thread(target=self._server.run_app, name="live-hub", daemon=True)

@@ -1,0 +1,50 @@
+"""How much a hub takes: sizes of files and repos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from hubcli.server.faults import TooLarge
+from hubcli.server.repo import Repo
+from hubcli.sizes import size
+
+MB: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`max_file` bytes a file; `max_repo` bytes a repo, all its commits together; files above `lfs_above` go by LFS."""
+
+    max_file: int = 10_000 * MB
+    max_repo: int = 100_000 * MB
+    lfs_above: int = 512 * MB
+
+    def check_file(self, path: str, count: int) -> None:
+        """TooLarge for a file of this many bytes or more."""
+        if count > self.max_file:
+            raise TooLarge(f"{path}: {_numbers(count)}; this hub takes files of at most {_numbers(self.max_file)}")
+
+    def check_repo(self, repo: Repo, new: Iterable[tuple[str | None, int]]) -> None:
+        """TooLarge if these contents, (sha256 if known, bytes), would make the repo larger than it may be."""
+        kept = contents(repo)
+        wanted = {sha256 or str(count): bytes_ for count, (sha256, bytes_) in enumerate(new) if sha256 not in kept}
+        used, more = sum(kept.values()), sum(wanted.values())
+        if used + more > self.max_repo:
+            raise TooLarge(
+                f"{repo.id}: {_numbers(more)} more than its {_numbers(used)};"
+                f" this hub takes repos of at most {_numbers(self.max_repo)}, all commits together"
+            )
+
+
+def contents(repo: Repo) -> dict[str, int]:
+    """sha256 → bytes of every file of every commit of a repo."""
+    found: dict[str, int] = {}
+    for path in (repo.path / "commits").glob("*.json"):
+        found |= {entry.sha256: entry.size for entry in repo.commit(path.stem).files.values()}
+    return found
+
+
+def _numbers(count: int) -> str:
+    return f"{size(count)} ({count} bytes)"

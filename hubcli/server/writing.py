@@ -1,0 +1,116 @@
+"""Changing a repo in the storage: commits onto branches and pull requests, branches, tags. Knows nothing of HTTP.
+
+Whatever depends on how the repo is now is decided under its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hubcli.server import pulls
+from hubcli.server.changes import Change, changed
+from hubcli.server.faults import BadRequestFault, Conflict, Moved, RevisionMissing, WriteDenied
+from hubcli.server.limits import Limits
+from hubcli.server.names import check_ref_name, is_commit_id
+from hubcli.server.objects import Commit, FileEntry
+from hubcli.server.repo import MAIN, Repo, Words
+
+
+def check_changeable(repo: Repo) -> None:
+    """WriteDenied for a repo that follows a folder: the next start would undo the change."""
+    if repo.settings.origin == "plain":
+        raise WriteDenied(
+            f"{repo.id} follows a folder of the served tree, which its owner changes; import the folder to change it here"
+        )
+
+
+def commit_changes(
+    repo: Repo, revision: str, changes: Sequence[Change], words: Words, limits: Limits, *, parent: str | None = None
+) -> Commit:
+    """Make these changes the newest commit of a branch or of `refs/pr/<number>`, and return it.
+
+    Changes that change nothing give the commit there is. Raises Moved if `parent` is not the newest commit (any more),
+    RevisionMissing for a branch that is not there, EntryMissing for a drop of what is not there, TooLarge.
+    """
+
+    def edit(head: Commit | None) -> dict[str, FileEntry]:
+        check_parent(revision, head, parent)
+        files = changed(head, changes)
+        limits.check_repo(repo, [(entry.sha256, entry.size) for entry in files.values()])
+        return files
+
+    with repo.locked():
+        check_changeable(repo)
+        if revision.startswith("refs/pr/"):
+            return pulls.commit_to(repo, revision, edit, words)
+        branch = branch_of(repo, revision)
+        return repo.commit_to(branch, edit, words)
+
+
+def branch_of(repo: Repo, revision: str) -> str:
+    """The branch that a revision names and that a commit may go to; main in a repo without commits."""
+    branch = revision.removeprefix("refs/heads/")
+    refs = repo.refs()
+    if is_commit_id(branch) or check_ref_name(branch) in refs.tags:
+        raise BadRequestFault(f"{repo.id}: a commit goes to a branch or a pull request, and {revision!r} is neither")
+    if branch not in refs.branches and (refs.branches or branch != MAIN):
+        raise RevisionMissing(f"{repo.id} has no branch {branch!r}; make it first")
+    return branch
+
+
+def check_parent(revision: str, head: Commit | None, parent: str | None) -> None:
+    """Moved if a commit says it comes after another one than the newest."""
+    if parent is not None and (head is None or head.id != parent):
+        found = head.id if head else "no commit"
+        raise Moved(
+            f"A commit has happened since. Please refresh and try again. {revision}: expected {parent}, found {found}"
+        )
+
+
+def add_branch(repo: Repo, name: str, start: str | None) -> None:
+    """A new branch at a revision, main's newest commit if None; Conflict if the name is taken."""
+    check_ref_name(name)
+    with repo.locked():
+        check_changeable(repo)
+        refs = repo.refs()
+        if name in refs.branches or name in refs.tags:
+            raise Conflict(f"{repo.id}: the reference {name!r} exists already")
+        repo.write_refs(replace(refs, branches={**refs.branches, name: repo.resolve(start or MAIN).id}))
+
+
+def drop_branch(repo: Repo, name: str) -> None:
+    """Remove a branch; its commits stay. Main stays."""
+    if name == MAIN:
+        raise WriteDenied(f"{repo.id}: main can't be deleted")
+    with repo.locked():
+        check_changeable(repo)
+        refs = repo.refs()
+        if name not in refs.branches:
+            raise RevisionMissing(f"{repo.id} has no branch {name!r}")
+        repo.write_refs(replace(refs, branches={one: at for one, at in refs.branches.items() if one != name}))
+
+
+def add_tag(repo: Repo, name: str, revision: str, message: str) -> None:
+    """Name a commit; Conflict if the name is taken, also by the same commit."""
+    check_ref_name(name)
+    with repo.locked():
+        check_changeable(repo)
+        refs, commit = repo.refs(), repo.resolve(revision)
+        if name in refs.tags or name in refs.branches:
+            raise Conflict(f"{repo.id}: the reference {name!r} exists already")
+        messages = {**refs.tag_messages, **({name: message} if message else {})}
+        repo.write_refs(replace(refs, tags={**refs.tags, name: commit.id}, tag_messages=messages))
+
+
+def drop_tag(repo: Repo, name: str) -> None:
+    """Remove a tag; its commit stays."""
+    with repo.locked():
+        check_changeable(repo)
+        refs = repo.refs()
+        if name not in refs.tags:
+            raise RevisionMissing(f"{repo.id} has no tag {name!r}")
+        tags, messages = dict(refs.tags), dict(refs.tag_messages)
+        del tags[name]
+        messages.pop(name, None)
+        repo.write_refs(replace(refs, tags=tags, tag_messages=messages))
