@@ -91,6 +91,7 @@ EXIT_CODES: dict[str, int] = {
     "E_LOCK": EXIT_LOCK,
     # policy
     "E_POLICY": EXIT_POLICY,
+    "E_OWNER": EXIT_POLICY,
     "E_YANKED": EXIT_POLICY,
     "E_QUARANTINED": EXIT_POLICY,
     "E_ARCHIVE": EXIT_POLICY,

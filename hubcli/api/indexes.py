@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
 from hubcli.errors import HubcliError
 from hubcli.index.catalog import Catalog
-from hubcli.manifest import Resolved
 from hubcli.resolver import Resolver
+
+if TYPE_CHECKING:
+    from hubcli.index.state import State
 
 Json = dict[str, Any]
 
@@ -94,24 +96,38 @@ def index_update(*names: str, offline: bool | None = None, dry_run: bool = False
     return {"indexes": rows}
 
 
-def index_check(folder: str | Path, *, against: str | Path | None = None) -> Json:
+def index_check(folder: str | Path, *, against: str | Path | None = None, by: str | None = None) -> Json:
     """Every fault of every entry of an index folder (schemas/cli/index-check).
 
     Args:
         folder: the index folder.
-        against: an older state of it: what was published there must not have changed.
+        against: an older state of it, from which what is published must not have changed: a revision of the git checkout that
+            holds the folder (`origin/main`), or another folder (a `Path`, or text that starts with `.`, `~` or `/`; outside of
+            a checkout any text).
+        by: who proposes what is other than in `against`, to be held against the owners that `_owners.json` names there.
 
     Raises:
-        NotFoundError: no such folder.
+        NotFoundError: no such folder or revision.
+        UsageError: git can't read the checkout; `by` without `against`.
     """
     from hubcli.index.check import check_folder
 
-    entries, faults = check_folder(Path(folder), against=None if against is None else Path(against))
+    report = check_folder(Path(folder), against=None if against is None else _older(Path(folder), against), by=by)
     rows = [
         {"id": fault.id, "file": file, "field": fault.field, "expected": fault.expected, "found": fault.found}
-        for file, fault in faults
+        for file, fault in report.faults
     ]
-    return {"ok": not rows, "entries": entries, "faults": rows}
+    return {"ok": not rows, "entries": report.entries, "ownership": report.ownership, "faults": rows}
+
+
+def _older(folder: Path, against: str | Path) -> State:
+    """The state to compare with. In a checkout a bare word is a revision and never a folder, which a proposal could bring."""
+    from hubcli.index.git import in_checkout, revision_state
+    from hubcli.index.state import folder_state
+
+    path = Path(against)
+    named = isinstance(against, Path) or path.is_absolute() or against.startswith((".", "~"))
+    return folder_state(path.expanduser()) if named or not in_checkout(folder) else revision_state(folder, str(against))
 
 
 def index_build(

@@ -1,4 +1,4 @@
-"""index list, add, remove, update, check, build, compose."""
+"""index list, add, remove, update, check, build, compose, import."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
+from hubcli.cli.index_import import import_
 from hubcli.cli.text import columns
 
 
@@ -76,24 +77,45 @@ def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
     )
 
 
+OWNERSHIP = {
+    "none": "owners: not checked (there is no _owners.json)",
+    "state": "owners: groups and repositories checked; who proposes was not (--against REV --by USER)",
+    "person": "owners: checked",
+}
+
+
 @command(
     network=False,
-    examples="""hubcli index check ./registry-index
-hubcli index check ./registry-index --against ../main/registry-index""",
+    examples="""hubcli index check ./our-index
+hubcli index check ./our-index --against origin/main --by alice
+hubcli index check ./our-index --against ../published/our-index""",
 )
 @click.argument("folder", type=click.Path(file_okay=False, exists=True))
 @click.option(
     "--against",
-    type=click.Path(file_okay=False, exists=True),
-    help="An older state of the folder: what is published there must not have changed.",
+    metavar="REV|FOLDER",
+    help="An older state: a branch, tag or commit of the git checkout that holds FOLDER, or a folder (./NAME). What is"
+    " published there must not have changed.",
 )
-def check(out: Output, folder: str, against: str | None) -> int:
-    """Check an index folder: every fault of every entry, with file, field, expected and found (exit 4 if there is one)."""
-    report = api.index_check(folder, against=against)
+@click.option(
+    "--by",
+    metavar="USER",
+    help="Who proposes what is new since --against: held against the owners in _owners.json there.",
+)
+def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
+    """Check an index folder: every fault of every entry, with file, field, expected and found (exit 4 if there is one).
+
+    With --against also what a change may not do: alter or take away a release (only yanked, status and status_reason
+    change), add a name that is nearly another, or a file that nothing names. With --by also whether USER may make it, by
+    _owners.json as it was before: entries of a group are changed by its owners, a new group belongs to who adds it.
+    """
+    report = api.index_check(folder, against=against, by=by)
     lines = [
         f"{f['file']}: {f['field']}: expected {f['expected']}, found {f['found']} ({f['id']})" for f in report["faults"]
     ]
     out.data(report, [*lines, f"{report['entries']} entries, {len(lines)} faults"])
+    if against is not None:
+        out.note(OWNERSHIP[report["ownership"]])
     return 0 if report["ok"] else 4
 
 
@@ -144,5 +166,5 @@ def compose(out: Output, expr: str, target: str, **options: Any) -> None:
     )
 
 
-for _command in (list_, add, remove, update, check, build, compose):
+for _command in (list_, add, remove, update, check, build, compose, import_):
     index.add_command(_command)

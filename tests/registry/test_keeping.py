@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 
 from hubcli.errors import ContentError, EntryError, NotFoundError
 from hubcli.index.build import build_site
-from hubcli.index.check import check_folder, near_collisions, one_edit
+from hubcli.index.check import check_folder
+from hubcli.index.similar import near_collisions, one_edit
 from tests.registry.entrydocs import dump, entry, release, write, yank
 
 
 def found(folder: Path, against: Path | None = None) -> list[tuple[str, str, str]]:
-    return [(file, fault.id, fault.field) for file, fault in check_folder(folder, against=against)[1]]
+    return [(file, fault.id, fault.field) for file, fault in check_folder(folder, against=against).faults]
 
 
 def test_a_good_folder(tmp_path: Path) -> None:
     write(tmp_path, entry("acme/legal"), entry("acme/tax"))
-    assert check_folder(tmp_path) == (2, [])
+    report = check_folder(tmp_path)
+    assert (report.entries, report.faults) == (2, ())
 
 
 def test_every_fault_of_every_file(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_every_file_can_be_had_from_somewhere(tmp_path: Path, status: str) -> No
     store(tmp_path, b"weights")
     missing = [] if status == "quarantined" else [("acme/legal.json", "E_NOT_FOUND", "releases[1].files[1]")]
     assert found(tmp_path) == missing
-    for _, fault in check_folder(tmp_path)[1]:
+    for _, fault in check_folder(tmp_path).faults:
         assert fault.expected == f"a file _files/{files[1]['sha256']} or a hub" and fault.found == "neither"
 
 
@@ -113,7 +115,7 @@ def test_one_edit_is_distance_one(a: str, b: str) -> None:
 
 @given(st.sets(st.text("ab/-", min_size=8, max_size=12), max_size=8))
 def test_no_near_pair_is_missed(names: set[str]) -> None:
-    from hubcli.index.check import _folded, _near
+    from hubcli.index.similar import _folded, _near
 
     pairs = {(a, b) for a in names for b in names if a < b and (_folded(a) == _folded(b) or _near(a, b))}
     assert set(near_collisions(names)) == pairs
@@ -230,8 +232,8 @@ def test_nothing_is_built_of_a_faulty_folder_or_in_a_dry_run(tmp_path: Path) -> 
 def test_the_projects_own_index_is_in_order() -> None:
     from hubcli.paths import bundled
 
-    count, faults = check_folder(bundled("registry-index"))
-    assert count and not faults
+    report = check_folder(bundled("registry-index"))
+    assert report.entries and not report.faults and report.ownership == "state"
 
 
 def test_an_entry_keeps_its_bytes_through_a_build(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Names that a person may take for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import combinations, zip_longest
+
+NEAR_LENGTH = 8
+GROUP_LENGTH = 5
+_ALIKE = str.maketrans("01l-_.", "oii   ")
+_PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+
+
+def near_collisions(names: Collection[str], new: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Pairs of names that a person may take for each other, both in order.
+
+    They look alike (`-`, `_` and `.` count as the same, as do 0 and o, 1, l and i, rn and m), or are one edit
+    apart: a letter more, less, other, or two swapped. Names under 8 letters, and such as differ in a digit or
+    in a short part (`en` and `de`, `lora` and `dora`), may be one edit apart. Of a name in `new` more is asked: two
+    edits in one part of 8 letters are too few as well.
+    """
+    pairs = {pair for pair in _sharing(_kept(names)) if _folded(pair[0]) == _folded(pair[1]) or _near(*pair)}
+    pairs |= {pair for pair in _sharing(_cut_twice(names)) if {*pair} & {*new} and _nearly(*pair)} if new else set()
+    return sorted(pairs)
+
+
+def near_groups(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of groups (`group/`) that may be taken for each other, whatever they hold: they look alike, or, from 5 letters
+    on, are one edit apart that is no digit.
+    """
+    groups = {name.partition("/")[0] for name in names if "/" in name}
+    return [
+        (f"{a}/", f"{b}/") for a, b in sorted(_sharing(_kept(groups))) if _folded(a) == _folded(b) or _near_group(a, b)
+    ]
+
+
+def _near_group(a: str, b: str) -> bool:
+    return min(len(a), len(b)) >= GROUP_LENGTH and one_edit(a, b) and not _digits(a, b)
+
+
+def _sharing(keyed: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Pairs of names that have a key in common, each in order."""
+    buckets: dict[str, set[str]] = {}
+    for key, name in keyed:
+        buckets.setdefault(key, set()).add(name)
+    return {pair for bucket in buckets.values() for pair in combinations(sorted(bucket), 2)}
+
+
+def _kept(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names by what they look like and by what is left without one letter: one edit apart share a key."""
+    for name in names:
+        for key in {"=" + _folded(name), *_cut(name), name}:
+            yield key, name
+
+
+def _cut_twice(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names by what is left without two letters of one long part: two edits apart there share a key."""
+    for name in names:
+        parts = _parts(name)
+        for number, part in enumerate(parts):
+            if len(part) >= NEAR_LENGTH - 2:
+                once = _cut(part)
+                for left in {part, *once, *(twice for cut in once for twice in _cut(cut))}:
+                    yield "\0".join([*parts[:number], left, *parts[number + 1 :]]), name
+
+
+def _cut(text: str) -> set[str]:
+    return {text[:i] + text[i + 1 :] for i in range(len(text))}
+
+
+def _folded(name: str) -> str:
+    text = name.lower()
+    for pair, one in _PAIRS:
+        text = text.replace(pair, one)
+    return text.translate(_ALIKE).replace(" ", "")
+
+
+def _near(a: str, b: str) -> bool:
+    """One edit apart (Damerau-Levenshtein), in a part that is long enough to be misread."""
+    if min(len(a), len(b)) < NEAR_LENGTH or not one_edit(a, b):
+        return False
+    parts = zip_longest(_parts(a), _parts(b), fillvalue="")
+    x, y = next((x, y) for x, y in parts if x != y)
+    return min(len(x), len(y)) > 4 and not _digits(x, y)
+
+
+def _nearly(a: str, b: str) -> bool:
+    """Two edits apart in one part, of 8 letters or more."""
+    parts = [_parts(a), _parts(b)]
+    other = [(x, y) for x, y in zip(*parts, strict=False) if x != y]
+    if len(parts[0]) != len(parts[1]) or len(other) != 1 or min(map(len, other[0])) < NEAR_LENGTH:
+        return False
+    return not _digits(*other[0]) and distance(*other[0]) <= 2
+
+
+def _digits(a: str, b: str) -> bool:
+    return any(c.isdigit() for c in set(a) ^ set(b))
+
+
+def _parts(name: str) -> list[str]:
+    return name.replace("/", "-").replace("_", "-").replace(".", "-").split("-")
+
+
+def one_edit(a: str, b: str) -> bool:
+    """Is one insertion, deletion, substitution or swap of neighbours all it takes?"""
+    if abs(len(a) - len(b)) > 1 or a == b:
+        return False
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    x, y = a[start:], b[start:]
+    return x[1:] == y[1:] or x[1:] == y or x == y[1:] or (x[1::-1] == y[:2] and x[2:] == y[2:])
+
+
+def distance(a: str, b: str) -> int:
+    """Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment)."""
+    before: list[int] = []
+    row = [*range(len(b) + 1)]
+    for i, x in enumerate(a):
+        earlier, before, row = before, row, [i + 1]
+        for j, y in enumerate(b):
+            best = min(before[j + 1] + 1, row[j] + 1, before[j] + (x != y))
+            if i and j and x == b[j - 1] and a[i - 1] == y:
+                best = min(best, earlier[j - 1] + 1)
+            row.append(best)
+    return row[-1]
