@@ -17,9 +17,11 @@
     │   ├── YankedError             E_YANKED         (E_QUARANTINED)
     │   ├── UnsafeFormatError       E_FORMAT_UNSAFE  pickle, code, or anything outside the list (E_REMOTE_CODE)
     │   ├── ConfigKeyError          E_CONFIG_KEY     a key of adapter_config.json that is not supported
-    │   └── BaseMismatchError       E_BASE_MISMATCH  the adapter was made for another base
+    │   ├── BaseMismatchError       E_BASE_MISMATCH  the adapter was made for another base
+    │   └── PublishError            E_PUBLISH        a folder that can't be published as it is (E_METRIC)
     ├── NetworkError                E_NETWORK        (E_TIMEOUT, E_DENIED, E_RATE_LIMIT, E_GONE)
     │   └── OfflineError            E_OFFLINE        names the switch to unset
+    ├── RaceError                   E_RACE           someone else changed in between what was to be changed
     ├── DiskError                   E_DISK           disk full, read-only, not permitted
     │   └── BusyError               E_BUSY           the store, or a running forward, is in use
     ├── PluginError                 E_PLUGIN         a plugin that does not load or breaks the contract
@@ -43,6 +45,7 @@ EXIT_LOCK, EXIT_POLICY, EXIT_NETWORK, EXIT_DISK, EXIT_INTERRUPTED = 5, 6, 7, 8, 
 EXIT_CODES: dict[str, int] = {
     "E_FAILED": EXIT_FAILED,
     "E_INTERRUPTED": EXIT_INTERRUPTED,
+    "E_RACE": EXIT_FAILED,
     # what was typed
     "E_USAGE": EXIT_USAGE,
     "E_REF": EXIT_USAGE,
@@ -99,6 +102,8 @@ EXIT_CODES: dict[str, int] = {
     "E_REMOTE_CODE": EXIT_POLICY,
     "E_CONFIG_KEY": EXIT_POLICY,
     "E_BASE_MISMATCH": EXIT_POLICY,
+    "E_PUBLISH": EXIT_POLICY,
+    "E_METRIC": EXIT_POLICY,
     # network
     "E_NETWORK": EXIT_NETWORK,
     "E_TIMEOUT": EXIT_NETWORK,
@@ -259,6 +264,13 @@ class BaseMismatchError(PolicyError):
     default_id = "E_BASE_MISMATCH"
 
 
+class PublishError(PolicyError):
+    """A folder that can't be published as it is. The id is the first finding's; `findings` are all, a line each."""
+
+    default_id = "E_PUBLISH"
+    findings: tuple[str, ...] = ()
+
+
 class NetworkError(HubcliError):
     """A server that can't be reached, refuses, or does not answer in time."""
 
@@ -269,6 +281,12 @@ class OfflineError(NetworkError):
     """The network is needed and switched off; the message names the switch."""
 
     default_id = "E_OFFLINE"
+
+
+class RaceError(HubcliError):
+    """Someone else changed in between what was to be changed; nothing of theirs was overwritten."""
+
+    default_id = "E_RACE"
 
 
 class DiskError(HubcliError):

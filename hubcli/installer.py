@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from hubcli.errors import EntryError, HubcliError, MethodNotFoundError, NotFoundError
@@ -14,6 +15,7 @@ from hubcli.index.entries import safe_path
 from hubcli.manifest import FileSpec, Installed, Record, Release, Resolved
 from hubcli.progress import Progress, Silent
 from hubcli.resolver import refuse_elsewhere
+from hubcli.safetensors_header import Header
 from hubcli.store import content
 from hubcli.store.contents import Broken
 from hubcli.store.files import check_space, open_plain
@@ -207,19 +209,30 @@ def check_content(staging: Staging, release: Release, kind: str, allow_base_mism
             header = content.check_bytes(spec, file)
         if header is not None:
             headers[spec.path] = header
+    check_documents(staging.folder, release, kind, headers, allow_base_mismatch=allow_base_mismatch, warn=warn)
+
+
+def check_documents(
+    folder: Path, release: Release, kind: str, headers: Mapping[str, Header], *, allow_base_mismatch: bool, warn: Warn
+) -> None:
+    """Check an adapter's config against its release, its plugin and the headers of its weights.
+
+    Raises:
+        WeightsError, ConfigKeyError, BaseMismatchError, EntryError, PolicyError.
+    """
     if kind != "adapter" or not release.method:
-        content.check_fusion(staging.folder, release)
+        content.check_fusion(folder, release)
         return
     config: dict[str, object] = dict(release.method_config)
     if any(spec.path == content.CONFIG for spec in release.files):
-        path = staging.path(content.CONFIG)
+        path = folder / content.CONFIG
         config = content.check_config(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)
         if (own := inner(config)) is not None:
             config = own
             if not _in_its_own_words(release.method, own):
                 return  # the method translates it when it is loaded, and judges it then
     elif any(spec.path == content.MANIFEST for spec in release.files):
-        path = staging.path(content.MANIFEST)
+        path = folder / content.MANIFEST
         config = content.check_manifest(path, release, allow_base_mismatch=allow_base_mismatch, warn=warn)
     content.check_method(release.method, config, headers, warn)
 

@@ -34,7 +34,7 @@ _SUFFIXES = {
     "card": (".md",),
     "license": ("", ".txt", ".md"),
 }
-_CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".ipynb", ".sh", ".exe", ".js", ".jinja")
+CODE = (".py", ".pyc", ".so", ".dll", ".dylib", ".ipynb", ".sh", ".exe", ".js", ".jinja")
 _MAGIC = {
     b"PK\x03\x04": "a zip archive",
     b"PK\x05\x06": "a zip archive",
@@ -57,7 +57,7 @@ def check_listed(spec: FileSpec) -> None:
     """
     name = spec.path.rpartition("/")[2]
     suffix = Path(name).suffix.lower()
-    if suffix in _CODE:
+    if suffix in CODE:
         raise UnsafeFormatError(f"{spec.path}: code of an adapter is never installed", id="E_REMOTE_CODE")
     allowed = _SUFFIXES.get(spec.role)
     licence = spec.role == "license" and _LICENSE.match(name)

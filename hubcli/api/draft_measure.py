@@ -1,0 +1,125 @@
+"""Are the figures that a folder states what its adapter reaches? Some of the rows are asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hubcli.composition import Expr, Fuse
+from hubcli.errors import HubcliError, MissingExtraError, NotFoundError, OfflineError
+from hubcli.manifest import Json
+from hubcli.publish.findings import Finding, of_error
+from hubcli.publish.samples import judged
+
+SETTINGS = {"max_length": int, "max_answer": int, "exact_match": bool, "quantize": str, "dtype": str}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where rows to measure on are: files, or a recipe. The rest is as `eval` takes it; `sample` is how many rows are asked."""
+
+    files: tuple[str, ...] = ()
+    recipe: str | None = None
+    options: Json = field(default_factory=dict)
+    sample: int = 200
+    seed: int = 0
+    allow_unreproduced: bool = False
+
+
+def expression(folder: Path, children: Sequence[str]) -> str | Expr:
+    """What is asked: the folder's adapter, or its fusion over the adapters that it requires."""
+    ref = f"folder:{folder}"
+    return Fuse(*children, by=ref) if children else ref
+
+
+def check(
+    expr: str | Expr, stated: Sequence[Json], rows: Rows, run_data: Sequence[Json], **how: Any
+) -> tuple[list[Finding], list[str]]:
+    """(what stands against the stated figures, notes): each is judged by what a sample of its rows allows.
+
+    Args:
+        run_data: of a run, the files that it was measured on, with their sha256. how: offline, token, warn, for `eval`.
+    """
+    if not stated:
+        return [], ["no figure is stated: nothing to reproduce"]
+    if not rows.files and rows.recipe is None:
+        return _not_done(rows, "no data to measure on is named")
+    try:
+        report = _measured(expr, stated, rows, how)
+    except HubcliError as error:
+        missing = isinstance(error, MissingExtraError | OfflineError | NotFoundError) or error.id == "E_DATA"
+        return _not_done(rows, error.message) if missing else ([of_error("metrics", error)], [])
+    if changed := _changed(report, run_data) if not rows.files else None:
+        return _not_done(rows, changed)
+    return _compared(stated, report, rows)
+
+
+def _measured(expr: str | Expr, stated: Sequence[Json], rows: Rows, how: Json) -> Json:
+    from hubcli.api.evaluating import eval
+
+    options = {**_settings(stated), **rows.options} if rows.files else dict(rows.options)
+    if rows.recipe is not None and not rows.files:
+        options = {"recipe": rows.recipe, "part": _part(stated), **options}
+    return eval(expr, rows.files, limit=rows.sample, seed=rows.seed, write=False, **options, **how)
+
+
+def _part(stated: Sequence[Json]) -> str:
+    split = str(stated[0]["split"])
+    return split if split in ("train", "validation", "test") else "test"
+
+
+def _settings(stated: Sequence[Json]) -> Json:
+    """What was said to decide the figures, where they were measured by `eval`."""
+    said: Json = next((row["settings"] for row in stated if isinstance(row.get("settings"), dict)), {})
+    return {key: said[key] for key, kind in SETTINGS.items() if type(said.get(key)) is kind}
+
+
+def _changed(report: Mapping[str, Any], run_data: Sequence[Json]) -> str | None:
+    """Whether the recipe's files are other ones than the run was measured on."""
+    known = {row.get("sha256") for row in run_data if isinstance(row, dict) and row.get("sha256")}
+    found = {file["sha256"] for file in report["data"]["files"] if file.get("sha256")}
+    return "the recipe's data is not what the run was measured on" if known and found - known else None
+
+
+def _not_done(rows: Rows, why: str) -> tuple[list[Finding], list[str]]:
+    """Nothing could be measured: the caller said whether that is enough."""
+    if rows.allow_unreproduced:
+        return [], [f"the stated figures were not reproduced: {why}"]
+    hint = (
+        "name their data: data='FILE' (--data) or recipe='FILE' (--recipe); or publish them as they are stated: "
+        "allow_unreproduced=True (--allow-unreproduced)"
+    )
+    return [Finding("metrics", "stated figures", "data to reproduce them on", why, hint, "E_METRIC")], []
+
+
+def _compared(stated: Sequence[Json], report: Mapping[str, Any], rows: Rows) -> tuple[list[Finding], list[str]]:
+    about = _about(stated, report["data"])
+    if not about:
+        names = ", ".join(sorted({ascii(row["dataset"])[1:-1] for row in stated}))
+        return _not_done(rows, f"the figures are of other data ({names}) than was named")
+    figures = {figure["name"]: figure for figure in report["results"][0]["figures"]}
+    findings, notes = [], []
+    for row in about:
+        figure = figures.get(row["name"])
+        if figure is None:
+            notes.append(f"{row['name']} was not reproduced: it is no figure of {report['task']}")
+            continue
+        verdict = judged(float(row["value"]), figure, report["task"])
+        if verdict.holds:
+            notes.append(f"reproduced: {verdict}" if verdict.interval else str(verdict))
+        else:
+            findings.append(verdict.finding())
+    others = len(stated) - len(about)
+    return findings, [*notes, *([f"{others} figures of other data were not reproduced"] if others else [])]
+
+
+def _about(stated: Sequence[Json], data: Mapping[str, Any]) -> list[Json]:
+    """The stated figures that are about the data which was measured on."""
+    same = [row for row in stated if row.get("sha256") == data["sha256"]]
+    if same:
+        return same
+    unnamed = [row for row in stated if not row.get("sha256")]
+    named = [row for row in unnamed if row["dataset"] == data["name"]]
+    return named or (unnamed if len({row["dataset"] for row in unnamed}) == 1 else [])
