@@ -36,7 +36,8 @@ class Prediction:
 def predict(handle: Adapted, texts: Sequence[str], batch_size: int) -> list[Any]:
     """Classify texts in order; Parallel gives all answers of the first child, then all of the second, and so on.
 
-    Other tasks than text classification are left to transformers' pipeline, whose answers come back as they are.
+    Other tasks than text classification are left to transformers' pipeline, whose answers come back as they are. It writes the
+    likeliest text, not a drawn one: the same question gets the same answer.
 
     Raises:
         UnsupportedError: no tokenizer, a bare model that predicts nothing, or a task that asks for more than texts.
@@ -72,8 +73,9 @@ def _task(handle: Adapted) -> str:
 
 
 def _by_pipeline(handle: Adapted, task: str, texts: Sequence[str], batch_size: int) -> list[Any]:
+    how = {"do_sample": False} if task == "text-generation" else {}
     try:
-        return list(pipeline(handle, None, {"batch_size": batch_size})(list(texts)))
+        return list(pipeline(handle, None, {"batch_size": batch_size})(list(texts), **how))
     except (KeyError, ValueError, ImportError) as error:
         cause = str(error).strip().partition("\n")[0]
         raise UnsupportedError(f"transformers' pipeline for '{task}' can't answer these texts", cause=cause) from error

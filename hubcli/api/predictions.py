@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubcli.api.models import load_adapter, python_warning
 from hubcli.api.warned import noted, told
 from hubcli.api.workspace import Warn
 from hubcli.composition import Expr
-from hubcli.errors import UsageError
+from hubcli.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from hubcli.adapted import Adapted
 
 Json = dict[str, Any]
 
@@ -24,6 +27,8 @@ def run(
     device: str | None = None,
     quantize: str | None = None,
     allow_base_mismatch: bool = False,
+    chat: bool = False,
+    max_new_tokens: int | None = None,
     offline: bool | None = None,
     token: str | None = None,
     warn: Warn | None = None,
@@ -31,8 +36,12 @@ def run(
 ) -> Json:
     """Predict with an adapter or a composition (schemas/cli/run): one row a text, in order.
 
+    Args:
+        chat: each text is what a user says, put into the base's own chat template. max_new_tokens: how much a model writes at
+            most; None leaves it to the model.
+
     Raises:
-        UsageError: no text.
+        UsageError: no text. UnsupportedError: chat or max_new_tokens of a model that writes no text, or has no chat template.
         HubcliError: as `load_adapter` and `Adapted.predict`.
     """
     if not texts:
@@ -46,10 +55,29 @@ def run(
             token=token,
             allow_base_mismatch=allow_base_mismatch,
         )
-        rows = adapted.predict(list(texts), batch_size=batch_size)
+        if chat or max_new_tokens is not None:
+            rows = _written(adapted, texts, batch_size, chat=chat, max_new_tokens=max_new_tokens)
+        else:
+            rows = adapted.predict(list(texts), batch_size=batch_size)
     if note is not None:
         noted(adapted, note)
     return {"predictions": [_row(texts[i % len(texts)], row) for i, row in enumerate(rows)]}
+
+
+def _written(
+    adapted: Adapted, texts: Sequence[str], batch_size: int, *, chat: bool, max_new_tokens: int | None
+) -> list[Any]:
+    """What a model that writes text goes on with, or answers to a user."""
+    pipeline = adapted.pipeline(batch_size=batch_size)
+    if pipeline.task != "text-generation":
+        raise UnsupportedError(f"chat and max_new_tokens are for text-generation; this model's task is {pipeline.task}")
+    options: Json = {"do_sample": False} | ({} if max_new_tokens is None else {"max_new_tokens": max_new_tokens})
+    if not chat:
+        return list(pipeline(list(texts), **options))
+    if not getattr(pipeline.tokenizer, "chat_template", None):
+        raise UnsupportedError("chat: the base's tokenizer has no chat template", hint="run it on plain text")
+    talks = [[{"role": "user", "content": text}] for text in texts]
+    return list(pipeline(talks, return_full_text=False, **options))
 
 
 def _row(text: str, answer: Any) -> Json:

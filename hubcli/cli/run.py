@@ -20,6 +20,7 @@ from hubcli.errors import UsageError
 hubcli run sentiment/bert-lora --file reviews.txt --batch-size 64 --json
 cat reviews.txt | hubcli run sentiment/bert-lora -
 hubcli run "average(a/x, b/y, weights=[0.7, 0.3])" "a gripping film"
+hubcli run slots/smollm2-prefix --chat --max-new-tokens 48 "i need a cheap hotel in the north"
 """
 )
 @click.argument("expr")
@@ -30,6 +31,8 @@ hubcli run "average(a/x, b/y, weights=[0.7, 0.3])" "a gripping film"
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a forward pass.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps; default: where the model is.")
 @click.option("--quantize", metavar="KIND", help="nf4 loads the base in 4 bit; needs the extra qlora.")
+@click.option("--chat", is_flag=True, help="Each text is what a user says to a chat model.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="How much a model that writes text writes at most.")
 @click.option(
     "--allow-base-mismatch", is_flag=True, help="Run although the base is not the one the adapter was made for."
 )
