@@ -4,13 +4,15 @@ from hubcli._version import __version__
 
 TYPE_CHECKING = False  # importing `typing` would cost a third of `hubcli --version`
 if TYPE_CHECKING:
-    from hubcli.api import adapt, compare, install, load_adapter, resolve, search, train
+    from hubcli.api import adapt, compare, install, load_adapter, publish, resolve, search, train
     from hubcli.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack
     from hubcli.trainer import AdapterCheckpoints
 
 _WHERE = {
     **dict.fromkeys(("Stack", "Fuse", "Split", "BatchSplit", "Parallel", "Average"), "hubcli.composition"),
-    **dict.fromkeys(("load_adapter", "adapt", "compare", "install", "resolve", "search", "train"), "hubcli.api"),
+    **dict.fromkeys(
+        ("load_adapter", "adapt", "compare", "install", "publish", "resolve", "search", "train"), "hubcli.api"
+    ),
     "AdapterCheckpoints": "hubcli.trainer",
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "compare",
     "install",
     "load_adapter",
+    "publish",
     "resolve",
     "search",
     "train",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
     from hubcli.api.predictions import run
     from hubcli.api.project import lock, sync
+    from hubcli.api.publishing import publish
     from hubcli.api.training import train, train_init
     from hubcli.api.upkeep import cache_dir, cache_prune, cache_size, doctor
 
@@ -44,6 +45,7 @@ _MODULES = {
     "exporting": ("export",),
     "fusing": ("fuse",),
     "training": ("train", "train_init"),
+    "publishing": ("publish",),
     "indexes": (
         *("index_list", "index_add", "index_remove", "index_update"),
         *("index_check", "index_build", "index_compose"),
@@ -81,6 +83,7 @@ __all__ = [
     "plugins_doctor",
     "plugins_info",
     "plugins_list",
+    "publish",
     "resolve",
     "run",
     "search",

@@ -183,22 +183,14 @@ def index_compose(
 
     from hubcli.composition import parse
     from hubcli.compositions import names
-    from hubcli.index.compose import add_release, compose, required_ref
+    from hubcli.index.compose import add_release, compose, refuse_cycle, required_ref
 
     tree = parse(expr) if isinstance(expr, str) else expr
     workspace = Workspace(offline=offline, warn=warn)
     found = {ref.name: workspace.resolve(ref) for ref in map(required_ref, names(tree))}
     published = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     release = compose(tree, name, version, found, license=license, published=published)
-    _refuse_cycle(name, found)
+    refuse_cycle(name, found)
     file = add_release(Path(out), name, release, description=description, authors=[*authors], dry_run=dry_run)
     row = {"name": name, "version": version, "file": str(file), "expression": release.expression}
     return {**row, "requires": release.requires, "base": release.base.id if release.base else None}
-
-
-def _refuse_cycle(name: str, found: Mapping[str, Resolved]) -> None:
-    from hubcli.compositions import cycle
-
-    for part in found.values():
-        if name in {part.name, *part.pins}:
-            raise cycle((name, part.name, *([name] if part.name != name else [])))

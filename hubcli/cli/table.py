@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("hubcli.cli.convert:convert", "Write an adapter in another library's format."),
     "train": ("hubcli.cli.train:train", "Train an adapter from a recipe."),
     "compare": ("hubcli.cli.compare:compare", "Train with several methods, and put them side by side."),
+    "publish": ("hubcli.cli.publish:publish", "Push an adapter to a hub, and enter it into an index."),
     "lock": ("hubcli.cli.project:lock", "Pin what adapters.toml asks for in adapters.lock."),
     "sync": ("hubcli.cli.project:sync", "Install exactly what adapters.lock pins."),
     "index": ("hubcli.cli.index:index", "Manage, build and check indexes."),

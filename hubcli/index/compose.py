@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli.composition import Expr, text
-from hubcli.compositions import COMPOSITION, check_bases, names, renamed
+from hubcli.compositions import COMPOSITION, check_bases, cycle, names, renamed
 from hubcli.errors import DiskError, EntryError, UsageError
 from hubcli.index.entries import check_entry, check_name, raise_faults
 from hubcli.manifest import ENTRY_V, Release, Resolved
@@ -59,6 +59,17 @@ def required_ref(text: str) -> Ref:
         expected = "expected names like group/name, with a version range or without"
         raise UsageError(f"'{ref}' can't be part of an entry: {expected}")
     return ref
+
+
+def refuse_cycle(name: str, found: Mapping[str, Resolved]) -> None:
+    """Refuse a composition that one of its parts requires.
+
+    Raises:
+        EntryError: E_CYCLE, with the way round.
+    """
+    for part in found.values():
+        if name in {part.name, *part.pins}:
+            raise cycle((name, part.name, *([name] if part.name != name else [])))
 
 
 def add_release(

@@ -120,6 +120,7 @@ STOPS: dict[str, tuple[str, ...]] = {
     "eval": ("eval", "acme/remote"),
     "train": ("train", "recipe.toml"),
     "verify with repair": ("verify",),
+    "publish": ("publish", "."),
 }
 WRITTEN = {"fuse": {}, "merge": {}, "convert": {"to": "hubcli"}, "export": {"to": "pt2"}}
 # a server of this machine; a script; every other command's state; a `train` each
@@ -167,7 +168,7 @@ def offline(door: Door, switch: str, command: str, arguments: tuple[str, ...], *
 
 OFFLINE_OPTION = (
     "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update",
-    "fuse", "merge", "convert", "export", "eval", "train",
+    "fuse", "merge", "convert", "export", "eval", "train", "publish",
 )  # fmt: skip
 
 
@@ -194,6 +195,8 @@ def test_what_names_the_switch(door: Door, case: tuple[str, str], blocked: Index
         Path("rows.csv").write_text("text,label\na,positive\nb,negative\n")
         Path("recipe.toml").write_text(RECIPE)
         options = {"data": "rows.csv"} if what == "eval" else {"out": str(home / "run")}
+    if what == "publish":
+        options = {"repo": "acme/demo", "name": "acme/more", "version": "1.0.0", "no_index": True}
     if what in WRITTEN:
         options = {"out": str(home / "made"), **WRITTEN[what]}
     if what == "verify with repair":

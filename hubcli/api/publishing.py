@@ -1,0 +1,240 @@
+"""publish: from a folder, or a composition, to a repository on a hub and an entry in an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubcli.api.compositions_out import publish_composition
+from hubcli.api.workspace import Warn, Workspace, silent
+from hubcli.composition import Block, Expr
+from hubcli.errors import UsageError
+from hubcli.progress import Progress, Silent
+from hubcli.publish.entering import Entered, check_rights, entered
+from hubcli.publish.place import Base, Place
+from hubcli.publish.plan import plan_of, report_of
+
+if TYPE_CHECKING:
+    from hubcli.manifest import Entry, Release
+    from hubcli.publish.draft import Draft
+    from hubcli.publish.push import Look, Pushed
+    from hubcli.publish.repository import Repository
+
+Json = dict[str, Any]
+NOT_YET = "0" * 40  # the commit of a release that is not pushed
+NO_FILES = "a composition has no files: it is an entry that names its parts, which keep their own repositories"
+
+
+def publish(
+    what: str | Path | Expr,
+    *,
+    name: str,
+    version: str,
+    repo: str | None = None,
+    index: str | Path | None = None,
+    no_index: bool = False,
+    license: str | None = None,
+    description: str | None = None,
+    authors: Sequence[str] = (),
+    language: Sequence[str] = (),
+    task: str | None = None,
+    base: str | None = None,
+    requires: Mapping[str, str] | None = None,
+    recipe: str | Path | None = None,
+    data: str | Path | None = None,
+    eval_options: Mapping[str, Any] | None = None,
+    sample: int | None = None,
+    allow_unreproduced: bool = False,
+    allow_unchecked_base: bool = False,
+    private: bool = False,
+    message: str | None = None,
+    dry_run: bool = False,
+    offline: bool | None = None,
+    token: str | None = None,
+    warn: Warn | None = None,
+    say: Callable[[str], None] | None = None,
+    plan: Callable[[Json], None] | None = None,
+    progress: Progress | None = None,
+) -> Json:
+    """Publish an adapter, a fusion or a composition (schemas/cli/publish): check, push, read back, tag, write the entry.
+
+    The same call again goes on where one was cut off, and changes nothing once all is done.
+
+    Args:
+        what: the adapter's folder, or that of a run; or a composition of names of indexes, or its text form.
+        name: group/name in the index. version: SemVer; one that is out never changes.
+        repo: ORG/NAME on the hub (HF_ENDPOINT), made where it is not there; None for a composition alone.
+        index: a folder (in a git checkout: a branch is made), the name of a configured index, or hf:datasets/ORG/NAME (a pull
+            request is made); None takes the one configured index that can be written.
+        no_index: push alone.
+        license, description, authors, language, task: of the release; an entry that is there lends what is not given.
+        base: the base's id on a hub, where the adapter was made on a folder of this machine.
+        requires: of a fusion, name -> version range of the adapters that it works over, where its folder does not say.
+        recipe, data, eval_options, sample: what the stated figures are checked on, how it is read, and how many rows of it.
+        allow_unreproduced, allow_unchecked_base: publish figures, and on a base, that nobody could check here.
+        private: make the repository private, where it is made.
+        message: the commit's first line.
+        dry_run: check, ask the hub, and write nothing anywhere.
+        offline: True refuses the network; None asks the environment.
+        token: for the hub; None takes the one huggingface_hub has.
+        warn: is told of doubts. say: is told of each step. plan: gets the plan before anything is written. progress: of
+            reading back.
+
+    Raises:
+        UsageError: an argument that makes no sense. EntryError: E_IMMUTABLE, the version is out with another content.
+        PolicyError: E_OWNER, the group is others'. RaceError: someone else changed the same files in between.
+        ContentError: the hub gives back something else. NetworkError: E_DENIED, E_OFFLINE, …; HubcliError: as the checks.
+    """
+    checks: Json = {
+        "language": tuple(language), "task": task, "base": base, "requires": requires, "recipe": recipe, "data": data,
+        "eval_options": eval_options, "sample": sample, "allow_unreproduced": allow_unreproduced,
+        "allow_unchecked_base": allow_unchecked_base,
+    }  # fmt: skip
+    _refuse(what, index, no_index, {"repo": repo, "private": private, "message": message, **checks})
+    workspace = Workspace(offline=offline, token=token, warn=warn)
+    place = None if no_index else _place(index, workspace)
+    told: Json = {"license": license, "description": description, "authors": tuple(authors)}
+    if (expr := _composition(what)) is not None:
+        return publish_composition(expr, name, version, _needed(place), workspace, told, dry_run, say or silent, plan)
+    repository = _repository(repo, workspace)
+    accounts = repository.accounts()
+    joins = place.base(name) if place is not None else None
+    if joins is not None and place is not None:
+        check_rights(joins, name, repository.name.partition("/")[0], place.where)
+    draft = _drafted(what, name, version, joins, {**told, **checks, "repo": repo}, workspace)
+    return _Publishing(repository, place, draft, private, message, dry_run, say or silent, plan, progress).run(accounts)
+
+
+class _Publishing:
+    """One draft on its way."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        place: Place | None,
+        draft: Draft,
+        private: bool,
+        message: str | None,
+        dry_run: bool,
+        say: Callable[[str], None],
+        plan: Callable[[Json], None] | None,
+        progress: Progress | None,
+    ):
+        self.repository, self.place, self.draft = repository, place, draft
+        self.private, self.message, self.dry_run = private, message, dry_run
+        self.say, self.plan, self.progress = say, plan, progress or Silent()
+
+    def run(self, accounts: Sequence[str]) -> Json:
+        """Look, tell the plan, write, and report."""
+        from hubcli.publish.push import check_private, look, push
+
+        seen = look(self.repository, self.draft)
+        check_private(self.repository, seen, self.private)
+        if seen.state.exists and (seen.commit is None or not seen.tagged):
+            self.repository.may_write()
+        planned = plan_of(self.repository, self.draft, seen, self.place, self._foreseen(seen), accounts)
+        if self.plan is not None:
+            self.plan(planned)
+        if self.dry_run:
+            return report_of(self.repository, self.draft, None, self.place, None, planned)
+        pushed = push(
+            self.repository, self.draft, seen,
+            private=self.private, message=self.message, say=self.say, progress=self.progress,
+        )  # fmt: skip
+        return report_of(self.repository, self.draft, pushed, self.place, self._entered(pushed), planned, dry_run=False)
+
+    def _foreseen(self, seen: Look) -> Entered | None:
+        """What the index will get, with every rule of entries checked before anything is pushed."""
+        if self.place is None:
+            return None
+        commit = seen.commit or NOT_YET
+        when = self.repository.history(commit)[0].when if seen.commit else "2000-01-01T00:00:00Z"
+        return self._enter(self.draft.published(self.repository.name, commit, when), dry_run=True)
+
+    def _entered(self, pushed: Pushed) -> Entered | None:
+        if self.place is None:
+            return None
+        self.say(f"writing the entry to {self.place.where}")
+        return self._enter(self.draft.published(self.repository.name, pushed.commit, pushed.when), dry_run=False)
+
+    def _enter(self, release: Release, *, dry_run: bool) -> Entered:
+        assert self.place is not None
+        publisher = self.repository.name.partition("/")[0]
+        return entered(self.place, self.draft, release, publisher, dry_run=dry_run, say=self.say)
+
+
+def _refuse(what: object, index: object, no_index: bool, given: Json) -> None:
+    """Refuse arguments that say two things, or nothing here."""
+    if no_index and index is not None:
+        raise UsageError("index= and no_index= exclude each other")
+    if given["recipe"] is not None and given["data"] is not None:
+        raise UsageError("recipe= and data= exclude each other: a recipe names its data")
+    unused = [key for key, value in given.items() if value] if _composition(what) is not None else []
+    if unused:
+        raise UsageError(f"{', '.join(unused)}: {NO_FILES}")
+
+
+def _composition(what: object) -> Block | None:
+    """The tree of a composition; None for a folder.
+
+    Raises:
+        UsageError: neither. ExpressionError: text that can't be read.
+    """
+    from hubcli.composition import parse
+
+    if isinstance(what, Block):
+        return what
+    if isinstance(what, Path) or (isinstance(what, str) and (Path(what).expanduser().exists() or "(" not in what)):
+        return None
+    tree = parse(str(what))
+    if not isinstance(tree, Block):
+        raise UsageError(f"{what}: expected a folder, or a composition like 'average(acme/films, acme/books)'")
+    return tree
+
+
+def _place(index: str | Path | None, workspace: Workspace) -> Place:
+    from hubcli.publish.places import place_of
+
+    return place_of(index, workspace.config.indexes, token=workspace.token, offline=workspace.offline)
+
+
+def _needed(place: Place | None) -> Place:
+    if place is None:
+        raise UsageError(f"no_index: {NO_FILES}; without an index there is nothing to publish")
+    return place
+
+
+def _repository(repo: str | None, workspace: Workspace) -> Repository:
+    from hubcli.publish.repository import Repository
+
+    if repo is None:
+        raise UsageError("files need a repository on the hub", hint="--repo ORG/NAME")
+    return Repository(repo, token=workspace.token, offline=workspace.offline)
+
+
+def _drafted(what: object, name: str, version: str, base: Base | None, told: Json, workspace: Workspace) -> Draft:
+    """The draft, with what the entry that is there says; the version itself is taken for not there, so as to be compared."""
+    from hubcli.api.drafting import draft
+    from hubcli.index.entries import check_name, raise_faults
+
+    raise_faults(name, tuple(check_name(name)))
+    entry = _entry(base, name)
+    if entry is not None:
+        told["description"] = told["description"] or entry.description
+        told["authors"] = told["authors"] or entry.authors
+        older = tuple(r for r in entry.releases if r.version.partition("+")[0] != version.partition("+")[0])
+        entry = replace(entry, releases=older) if older else None
+    return draft(
+        Path(str(what)).expanduser(), name=name, version=version, known_names=base.names if base else (), entry=entry,
+        warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **told,
+    )  # fmt: skip
+
+
+def _entry(base: Base | None, name: str) -> Entry | None:
+    """The entry that is there, checked."""
+    from hubcli.manifest import Entry
+    from hubcli.publish.joining import parsed
+
+    return None if base is None or base.entry is None else Entry.from_json(parsed(base.entry, name))

@@ -1,0 +1,44 @@
+"""A composition as a draft: an expression and what it requires, and no files of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hubcli.composition import Expr
+from hubcli.compositions import COMPOSITION
+from hubcli.errors import UsageError
+from hubcli.index.compose import compose
+from hubcli.manifest import Resolved
+from hubcli.publish.draft import Draft
+
+
+def composed(
+    expr: Expr,
+    name: str,
+    version: str,
+    found: Mapping[str, Resolved],
+    *,
+    description: str | None,
+    authors: Sequence[str],
+    license: str,
+    place: str,
+    published: str,
+) -> Draft:
+    """The draft of a composition.
+
+    Args:
+        found: name → release, of every name in the expression.
+        place: the index it goes to, as `Resolved.index` names it.
+        published: now.
+
+    Raises:
+        UsageError: no description or author; as `compose`. BaseMismatchError: as `compose`.
+    """
+    if not description or not authors:
+        raise UsageError(f"{name} is a new entry: it needs a description and an author",
+                         hint='--description "…" --author NAME')  # fmt: skip
+    release = compose(expr, name, version, found, license=license, published=published)
+    away = [f"{part.name} is in the index {part.index}, not in this one: who installs {name} needs both"
+            for part in found.values() if part.index != place]  # fmt: skip
+    people = tuple({"name": author} for author in authors)
+    return Draft(name, COMPOSITION, description, people, release, (), tuple(away))

@@ -1,0 +1,106 @@
+"""From a release to an index: found there already, waiting already, or written; with the rights that the index asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from hubcli.errors import EntryError, PolicyError, RaceError
+from hubcli.frozen import frozen
+from hubcli.index.entries import raise_faults
+from hubcli.index.owners import read_owners
+from hubcli.index.state import OWNERS
+from hubcli.manifest import Release
+from hubcli.publish.draft import Draft
+from hubcli.publish.joining import has, joined
+from hubcli.publish.place import Base, Place, Waiting, Written
+from hubcli.publish.refused import LOG_IN
+
+TRIES = 4
+
+
+@frozen
+class Entered:
+    """Where a release stands: `written` says how it gets on, `files` what was or would be written, path → bytes."""
+
+    written: Written | None
+    files: dict[str, bytes]
+
+
+def entered(
+    place: Place, draft: Draft, release: Release, publisher: str | None, *, dry_run: bool, say: Callable[[str], None]
+) -> Entered:
+    """Bring a release into an index; what is there, or proposed, is not written twice.
+
+    Args:
+        publisher: the namespace on the hub that owns a new group; None where that is not known.
+        dry_run: write nothing; `written` is None where something would be.
+
+    Raises:
+        EntryError: E_IMMUTABLE, the version is there with another content; or a rule of entries is broken.
+        PolicyError: E_OWNER, the group is others'. RaceError: the index is written by others all the time.
+    """
+    for number in range(1, TRIES + 1):
+        base = place.base(draft.name)
+        if has(base.entry, draft, release, where=place.where):
+            return Entered(Written(changed=False), {})
+        waiting = place.waiting(draft.name, release.version)
+        if waiting is not None:
+            _check_waiting(waiting, draft, release)
+            return Entered(waiting.written, {})
+        files = {f"{draft.name}.json": joined(draft, release, base.entry), **_owners(base, draft, publisher, place)}
+        if dry_run:
+            return Entered(None, files)
+        try:
+            return Entered(place.write(base, files, draft.name, release.version), files)
+        except RaceError as error:
+            if number == TRIES:
+                raise
+            say(f"{error.message}; trying again")
+    raise AssertionError("the last try returns or raises")
+
+
+def _check_waiting(waiting: Waiting, draft: Draft, release: Release) -> None:
+    """Refuse a proposal of this name and version that is not this release."""
+    where = waiting.written.pull_request or f"the branch {waiting.written.branch}"
+    try:
+        if has(waiting.entry, draft, release, where=where):
+            return
+        said = f"{where} has no {draft.name} {release.version}"
+    except EntryError as error:
+        said = error.message
+    raise EntryError(said, hint=waiting.undo, id="E_IMMUTABLE")
+
+
+def check_rights(base: Base, draft_name: str, publisher: str | None, where: str) -> None:
+    """Refuse to publish into a group that others own.
+
+    Raises:
+        PolicyError: E_OWNER, with the owners' names. EntryError: `_owners.json` can't be read.
+    """
+    group = draft_name.partition("/")[0]
+    owners, faults = read_owners(base.owners)
+    raise_faults(f"{where}/{OWNERS}", tuple(fault for _, fault in faults))
+    if owners is None or publisher is None or group not in owners.groups or owners.publishes(group, publisher):
+        return
+    named = ", ".join(owners.groups[group])
+    message = f"{where}: the group {group} is owned by {named}, not by {publisher}"
+    hint = (
+        f"publish under a group of your own, e.g. {publisher.lower()}/{draft_name.partition('/')[2]}, or ask its owners"
+    )
+    raise PolicyError(message, hint=hint, id="E_OWNER")
+
+
+def _owners(base: Base, draft: Draft, publisher: str | None, place: Place) -> dict[str, bytes]:
+    """`_owners.json` with the owner of a new group, where the index has owners at all."""
+    check_rights(base, draft.name, publisher, place.where)
+    group = draft.name.partition("/")[0]
+    owners, _ = read_owners(base.owners)
+    if owners is None or base.owners is None or group in owners.groups:
+        return {}
+    if publisher is None:
+        message = f"{place.where}: {group} is a new group, and who would own it is not known"
+        raise PolicyError(message, hint=LOG_IN, id="E_OWNER")
+    document = json.loads(base.owners)
+    document["groups"] = dict(sorted({**document["groups"], group: [publisher]}.items()))
+    return {OWNERS: json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"}

@@ -1,0 +1,99 @@
+"""An index entry in a plain folder: each file is written whole and put in place by a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hubcli.errors import DiskError, NotFoundError, RaceError
+from hubcli.index.state import OWNERS, folder_state
+from hubcli.publish.place import Base, Waiting, Written
+from hubcli.store.faults import reach
+
+
+class IntoFolder:
+    """A folder that is the index itself: what is written is published."""
+
+    kind = "folder"
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.where = str(folder)
+
+    def base(self, name: str) -> Base:
+        """The folder as it is.
+
+        Raises:
+            NotFoundError: there is no such folder. DiskError: it can't be written.
+        """
+        if not self.folder.is_dir():
+            raise NotFoundError(f"the index folder {self.folder} does not exist", hint="mkdir it for a new index")
+        if not os.access(self.folder, os.W_OK):
+            raise DiskError(f"can't write {self.folder}", cause="permission denied")
+        state = folder_state(self.folder)
+        entry = state.entries.get(name)
+        return Base(tuple(state.entries), entry, state.owners, _digest(entry, state.owners))
+
+    def waiting(self, name: str, version: str) -> Waiting | None:
+        """Nothing waits here."""
+        del name, version
+        return None
+
+    def planned(self, name: str, version: str) -> str:
+        """The file."""
+        del version
+        return f"{self.folder / name}.json"
+
+    def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
+        """The files, the entry last: whoever reads in between sees the index before or after.
+
+        Raises:
+            RaceError: the entry is another by now. DiskError: it can't be written.
+        """
+        with _alone(self.folder):
+            if self.base(name).version != base.version:
+                raise RaceError(f"{self.folder}: {name} was changed in between", hint="run the same command again")
+            for path in sorted(files, key=lambda path: path != OWNERS):
+                reach("publish-before-index")
+                _put(self.folder / path, files[path])
+        return Written()
+
+
+def _digest(*parts: bytes | None) -> str:
+    return " ".join("-" if part is None else hashlib.sha256(part).hexdigest() for part in parts)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer at a time, where the system has locks on folders; nothing is left in the folder for it."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _put(file: Path, data: bytes) -> None:
+    temporary = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DiskError(f"can't write {file}", cause=error.strerror) from None

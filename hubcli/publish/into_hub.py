@@ -1,0 +1,99 @@
+"""An index entry as a pull request on an index that is a dataset repository on the hub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hubcli.errors import NotFoundError, RaceError
+from hubcli.index.sources import ENTRY_LIMIT
+from hubcli.index.state import OWNERS, OWNERS_LIMIT
+from hubcli.publish.draft import DraftFile
+from hubcli.publish.place import Base, Waiting, Written
+from hubcli.publish.push import PAUSE, TRIES, title_of
+from hubcli.publish.refused import AGAIN, LostError
+from hubcli.publish.repository import Repository
+from hubcli.store.faults import reach
+
+
+class IntoHub:
+    """A dataset repository whose main branch is the index."""
+
+    kind = "hub"
+
+    def __init__(self, repository: Repository, sleep: Callable[[float], None] = time.sleep):
+        self.repository = repository
+        self.where = f"hf:datasets/{repository.name}"
+        self._sleep = sleep
+
+    def base(self, name: str) -> Base:
+        """The index as main has it.
+
+        Raises:
+            NotFoundError: there is no such repository, or nothing in it.
+        """
+        head = self.repository.state().head
+        if head is None:
+            raise NotFoundError(
+                f"{self.repository.where}: no such index, or an empty one, or one this token may not see"
+            )
+        paths = self.repository.files(head)
+        names = [
+            p.removesuffix(".json") for p in paths if p.count("/") == 1 and p.endswith(".json") and p[0] not in "_."
+        ]
+        entry = self.repository.read(head, f"{name}.json", ENTRY_LIMIT) if f"{name}.json" in paths else None
+        owners = self.repository.read(head, OWNERS, OWNERS_LIMIT) if OWNERS in paths else None
+        return Base(tuple(names), entry, owners, head)
+
+    def waiting(self, name: str, version: str) -> Waiting | None:
+        """The entry in an open pull request of this title."""
+        for number in self._open(title_of(name, version)):
+            where = f"{self.repository.where}/discussions/{number}"
+            head = self._head(number)
+            entry = self.repository.read(head, f"{name}.json", ENTRY_LIMIT) if head else None
+            written = Written(pull_request=where, next=where, changed=False)
+            return Waiting(entry, written, "close that pull request, and run the same command again")
+        return None
+
+    def planned(self, name: str, version: str) -> str:
+        """The pull request."""
+        return f"pull request '{title_of(name, version)}' on {self.repository.where}"
+
+    def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
+        """One pull request; one that was made while its answer was lost is found again.
+
+        Raises:
+            RaceError: main is no longer the base.
+        """
+        drafts = [DraftFile(path, len(data), "", None, data=data) for path, data in files.items()]
+        title = title_of(name, version)
+        for number in range(1, TRIES + 1):
+            reach("publish-before-index")
+            try:
+                made = self.repository.commit(drafts, (), title=title, text="", parent=base.version, pull_request=True)
+            except LostError:
+                found = self.waiting(name, version)
+                if found is not None:
+                    return Written(pull_request=found.written.pull_request, next=found.written.next)
+                if number == TRIES:
+                    raise
+                self._sleep(PAUSE * 2 ** (number - 1))
+            else:
+                reach("publish-after-index")
+                where = f"{self.repository.where}/discussions/{made.pr_num}"
+                return Written(pull_request=where, next=where)
+        raise RaceError(f"{self.where}: no pull request could be made", hint=AGAIN)
+
+    def _open(self, title: str) -> list[int]:
+        """The numbers of open pull requests with a title, oldest first."""
+        with self.repository.client() as api:
+            found: Any = api.get_repo_discussions(
+                self.repository.name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
+            )
+            return sorted(one.num for one in found if one.is_pull_request and one.title == title)
+
+    def _head(self, number: int) -> str | None:
+        """The commit that a pull request proposes."""
+        with self.repository.client() as api:
+            return api.repo_info(self.repository.name, repo_type="dataset", revision=f"refs/pr/{number}").sha

@@ -1,0 +1,66 @@
+"""Where an index entry goes: a branch of a git checkout, a pull request on a hub, or a plain folder. What all three say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from hubcli.frozen import frozen
+
+
+@frozen
+class Base:
+    """An index as a release joins it: all its names, and the bytes of one entry and of `_owners.json`, None where there is none.
+
+    `version` stands for this state: what is written on it is refused, or done anew, where the index is another by then.
+    """
+
+    names: tuple[str, ...]
+    entry: bytes | None
+    owners: bytes | None
+    version: str = ""
+
+
+@frozen
+class Written:
+    """Where a release stands in an index, and how it gets on from there.
+
+    `branch` and `pull_request` are set where it waits to be taken in; `next` is the command or the page for that.
+    """
+
+    branch: str | None = None
+    pull_request: str | None = None
+    next: str | None = None
+    changed: bool = True
+
+
+@frozen
+class Waiting:
+    """A proposal of a release that nobody has taken in yet: its entry's bytes, None where it has none; `undo` takes it back."""
+
+    entry: bytes | None
+    written: Written
+    undo: str
+
+
+class Place(Protocol):
+    """One index that can be written. `kind` is git, hub or folder; `where` names it for people."""
+
+    kind: str
+    where: str
+
+    def base(self, name: str) -> Base:
+        """The index as it is now; raises where it can't be read, or could not be written."""
+
+    def waiting(self, name: str, version: str) -> Waiting | None:
+        """The entry of a release that was proposed before."""
+
+    def planned(self, name: str, version: str) -> str:
+        """What `write` will make, for people."""
+
+    def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
+        """Write files (path in the index → bytes) on a base; whole or not at all.
+
+        Raises:
+            RaceError: the index is no longer the base's.
+        """

@@ -1,0 +1,97 @@
+"""What a hub, or the way to it, refuses, as errors of this project: said in full, without the token."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from hubcli.errors import (
+    HubcliError,
+    NetworkError,
+    NotFoundError,
+    OfflineError,
+    PolicyError,
+    RaceError,
+    UsageError,
+)
+
+LOG_IN = "set HF_TOKEN, or log in: hf auth login"
+AGAIN = "run the same command again: it goes on from what is there"
+SHOWN = 300
+QUOTA = 507
+_PLAN = "refused, by the quota or the plan of this account"
+_REFUSED: dict[int, tuple[type[HubcliError], str, str | None, str | None]] = {
+    402: (PolicyError, _PLAN, None, None),
+    QUOTA: (PolicyError, _PLAN, None, None),
+    404: (NotFoundError, "not found (404)", "is the name right, and may this token see it?", None),
+    412: (RaceError, "someone else committed in between", AGAIN, None),
+    413: (PolicyError, "too large for this hub (413)", None, None),
+    429: (NetworkError, "too many requests (429)", "try again later", "E_RATE_LIMIT"),
+}
+
+
+class LostError(NetworkError):
+    """No answer, or a server that failed: what was asked may have been done, or not."""
+
+
+@contextlib.contextmanager
+def refusals(where: str, token: str | None) -> Iterator[None]:
+    """Errors of huggingface_hub and of its HTTP client as ours; `where` is the repository or the hub, for messages.
+
+    Raises:
+        RaceError: 412. LostError: no connection, no answer, or 5xx.
+        NetworkError: E_DENIED, E_RATE_LIMIT, E_TIMEOUT, E_NETWORK. OfflineError, NotFoundError, UsageError, PolicyError.
+    """
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.OfflineModeIsEnabled:
+        raise offline("HF_HUB_OFFLINE", where) from None
+    except errors.LocalTokenNotFoundError:
+        raise no_token(where) from None
+    except errors.HfHubHTTPError as error:
+        said = clean(error.server_message or "", token)
+        raise _of_status(error.response.status_code, where, said, bool(token)) from None
+    except errors.HFValidationError as error:
+        raise UsageError(f"{where}: {clean(str(error), token)}") from None
+    except httpx2.TimeoutException:
+        raise LostError(f"{where}: no answer in time", hint=AGAIN, id="E_TIMEOUT") from None
+    except (httpx2.HTTPError, ConnectionError) as error:
+        cause = clean(str(error), token) or type(error).__name__
+        raise LostError(f"{where}: the connection broke", cause=cause, hint=AGAIN) from None
+
+
+def offline(switch: str, where: str) -> OfflineError:
+    """The error for a network that is switched off."""
+    return OfflineError(f"{where} can't be reached: the network is off", hint=f"unset {switch} to go online")
+
+
+def no_token(where: str) -> NetworkError:
+    """The error for a push without a token."""
+    return NetworkError(f"{where}: writing needs a token, and there is none", hint=LOG_IN, id="E_DENIED")
+
+
+def clean(text: str, token: str | None) -> str:
+    """Text from the other side for a message: one line, printable, short, and never the token."""
+    if token:
+        text = text.replace(token, "…")
+    words = " ".join(text.split())
+    return "".join(c for c in words if c.isprintable())[:SHOWN]
+
+
+def _of_status(status: int, where: str, said: str, has_token: bool) -> HubcliError:
+    says = f": {said}" if said else ""
+    if status in (401, 403):
+        return _denied(f"{where}: access denied ({status}){says}", status, has_token)
+    if status >= 500 and status != QUOTA:
+        return LostError(f"{where}: the server answers {status}{says}", hint=AGAIN)
+    kind, text, hint, id = _REFUSED.get(status, (PolicyError, f"the hub refuses ({status})", None, None))
+    return kind(f"{where}: {text}{says}", hint=hint, id=id)
+
+
+def _denied(message: str, status: int, has_token: bool) -> NetworkError:
+    hint = "ask its owner for the right to write, or take another --repo" if status == 403 else "is it still valid?"
+    token = f"the token (of HF_TOKEN or 'hf auth login') is not accepted; {hint}"
+    return NetworkError(message, hint=token if has_token else LOG_IN, id="E_DENIED")

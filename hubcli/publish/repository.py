@@ -1,0 +1,272 @@
+"""One repository on a hub, by the real client: what is there, and the few writes that publishing needs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from hubcli.errors import NotFoundError, RaceError, UsageError
+from hubcli.frozen import frozen
+from hubcli.hub.hf import file_url
+from hubcli.hub.transport import HubHttp, own_endpoint, unless_public
+from hubcli.publish import refused
+from hubcli.publish.draft import DraftFile
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+MAIN = "main"
+_XET = (".huggingface.co", ".hf.co")
+
+
+@frozen
+class RemoteFile:
+    """A file of a commit: size in bytes, and the hash that the hub has of it, sha256 (LFS) or git's SHA-1."""
+
+    size: int
+    sha256: str | None
+    oid: str
+
+    def is_same(self, file: DraftFile) -> bool:
+        """Whether it has these bytes, as far as the hub says."""
+        if self.size != file.size:
+            return False
+        return self.sha256 == file.sha256 if self.sha256 else self.oid == git_oid(content(file))
+
+
+@frozen
+class Change:
+    """A commit of the history: its id, when (UTC, YYYY-MM-DDThh:mm:ssZ), its first line and the rest of its message."""
+
+    commit: str
+    when: str
+    title: str
+    message: str
+
+
+@frozen
+class State:
+    """A repository at one moment. `head` is None where nothing was ever committed; `tags` name commits."""
+
+    exists: bool
+    private: bool = False
+    head: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Hub:
+    """The person's own hub, by the real client.
+
+    Args:
+        token: None takes the one huggingface_hub has. offline: the switch that turns the network off.
+
+    Every method raises what `refused.refusals` says.
+    """
+
+    def __init__(self, *, token: str | None = None, offline: str | None = None):
+        self.offline = offline
+        self.endpoint = own_endpoint()
+        self.token = token or _own_token()
+        self.where = self.endpoint
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[HfApi]:
+        """The client for a few calls, whose errors become ours."""
+        if self.offline:
+            raise refused.offline(self.offline, self.where)
+        from huggingface_hub import HfApi
+
+        with refused.refusals(self.where, self.token):
+            yield HfApi(endpoint=self.endpoint, token=self.token or False)
+
+    def accounts(self) -> tuple[str, ...]:
+        """Whose token it is: the account, and the organisations that it belongs to. E_DENIED without a token that is accepted."""
+        if not self.token and not self.offline:
+            raise refused.no_token(self.where)
+        with self.client() as api:
+            told = api.whoami()
+        names = [told.get("name"), *(one.get("name") for one in told.get("orgs") or ())]
+        return tuple(str(name) for name in names if name)
+
+
+class Repository(Hub):
+    """A repository of the person's own hub.
+
+    Args:
+        name: ORG/NAME. type: model or dataset. token, offline: as for `Hub`.
+    """
+
+    def __init__(self, name: str, *, type: str = "model", token: str | None = None, offline: str | None = None):
+        check_id(name)
+        super().__init__(token=token, offline=offline)
+        self.name, self.type = name, type
+        self.where = f"{self.endpoint}/{'datasets/' if type == 'dataset' else ''}{name}"
+
+    # What is there
+
+    def state(self) -> State:
+        """The repository as it is now."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        with self.client() as api:
+            try:
+                info = api.repo_info(self.name, repo_type=self.type)
+                refs = api.list_repo_refs(self.name, repo_type=self.type)
+            except RepositoryNotFoundError as error:
+                if _is_missing(error):
+                    return State(False)
+                raise
+        heads = {branch.name: branch.target_commit for branch in refs.branches}
+        tags = {tag.name: tag.target_commit for tag in refs.tags}
+        return State(True, bool(info.private), heads.get(MAIN), tags)
+
+    def may_write(self) -> None:
+        """E_DENIED where the token has no right to write; a hub that does not know the question answers by the push."""
+        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+        with self.client() as api:
+            try:
+                api.auth_check(self.name, repo_type=self.type, write=True)
+            except RepositoryNotFoundError:
+                raise
+            except HfHubHTTPError as error:
+                if error.response.status_code not in (404, 405, 501):
+                    raise
+
+    def files(self, commit: str) -> dict[str, RemoteFile]:
+        """Path → file of a commit."""
+        from huggingface_hub import RepoFile
+
+        with self.client() as api:
+            found = api.list_repo_tree(self.name, recursive=True, revision=commit, repo_type=self.type)
+            files = [one for one in found if isinstance(one, RepoFile)]
+            return {one.path: RemoteFile(one.size, one.lfs.sha256 if one.lfs else None, one.blob_id) for one in files}
+
+    def history(self, commit: str) -> list[Change]:
+        """The commits up to this one, newest first."""
+        with self.client() as api:
+            commits = api.list_repo_commits(self.name, revision=commit, repo_type=self.type)
+            return [Change(c.commit_id, f"{c.created_at:%Y-%m-%dT%H:%M:%SZ}", c.title, c.message) for c in commits]
+
+    def reader(self, commit: str) -> HubHttp:
+        """Plain requests that take nothing from a cache, and answers from this commit alone."""
+        if self.offline:
+            raise refused.offline(self.offline, self.where)
+        return HubHttp(self.endpoint, token=self.token or "", commit=commit)
+
+    def url(self, commit: str, path: str) -> str:
+        """Where a file of a commit is served."""
+        return file_url(self.endpoint, f"datasets/{self.name}" if self.type == "dataset" else self.name, commit, path)
+
+    def read(self, commit: str, path: str, limit: int) -> bytes | None:
+        """The bytes of a file of a commit, at most `limit`; None where it has no such file."""
+        try:
+            with self.reader(commit).get(self.url(commit, path), max_bytes=limit) as answer:
+                return answer.read()
+        except NotFoundError:
+            return None
+
+    # Writes
+
+    def create(self, *, private: bool) -> None:
+        """Make it where it is not there."""
+        with self.client() as api:
+            api.create_repo(self.name, private=private or None, repo_type=self.type, exist_ok=True)
+
+    def commit(
+        self,
+        files: Sequence[DraftFile],
+        deleted: Sequence[str],
+        *,
+        title: str,
+        text: str,
+        parent: str | None,
+        pull_request: bool = False,
+    ) -> Any:
+        """One commit on top of `parent`; huggingface_hub's CommitInfo. RaceError where main is elsewhere by now."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        with self.client() as api, _plain_uploads(self.endpoint):
+            adds = [CommitOperationAdd(file.path, file.source or file.data or b"") for file in files]
+            return api.create_commit(
+                self.name,
+                [*adds, *(CommitOperationDelete(path) for path in deleted)],
+                commit_message=title,
+                commit_description=text,
+                repo_type=self.type,
+                parent_commit=parent,
+                create_pr=pull_request or None,
+            )
+
+    def tag(self, name: str, commit: str) -> None:
+        """Name a commit; RaceError where the name is taken."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        with self.client() as api:
+            try:
+                api.create_tag(self.name, tag=name, revision=commit, repo_type=self.type)
+            except HfHubHTTPError as error:
+                if error.response.status_code != 409:
+                    raise
+                raise RaceError(f"{self.where}: the tag {name} is there already") from None
+
+
+def check_id(name: str) -> None:
+    """Refuse what is no ORG/NAME.
+
+    Raises:
+        UsageError: with the rule that it breaks.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UsageError(f"{name!a} is no repository", cause=ascii(str(error))[1:-1][:300]) from None
+    if "/" not in name:
+        raise UsageError(f"'{name}': expected ORG/NAME, found no organisation or user", hint=f"--repo YOU/{name}")
+
+
+def content(file: DraftFile) -> bytes:
+    """The bytes of a file of a draft."""
+    return file.source.read_bytes() if file.source is not None else file.data or b""
+
+
+def git_oid(data: bytes) -> str:
+    """What git calls these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _own_token() -> str | None:
+    from huggingface_hub import constants, get_token
+
+    return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+
+
+def _is_missing(error: RepositoryNotFoundError) -> bool:
+    """A repository that is not there, or that this token may not see: the hub does not tell them apart."""
+    from huggingface_hub.errors import GatedRepoError
+
+    return not isinstance(error, GatedRepoError)
+
+
+@contextlib.contextmanager
+def _plain_uploads(endpoint: str) -> Iterator[None]:
+    """Off the public hub large files go by LFS: the client would send them by Xet, which other hubs need not have."""
+    from huggingface_hub import constants
+
+    host = endpoint.partition("://")[2].partition("/")[0].partition(":")[0]
+    if unless_public(endpoint) is None or host.endswith(_XET):
+        yield
+        return
+    before = constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
