@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hubcli.api.evaluating import eval
     from hubcli.api.exporting import export
     from hubcli.api.fusing import fuse
+    from hubcli.api.importing import index_import
     from hubcli.api.indexes import (
         index_add,
         index_build,
@@ -44,6 +45,7 @@ _MODULES = {
     "evaluating": ("eval",),
     "exporting": ("export",),
     "fusing": ("fuse",),
+    "importing": ("index_import",),
     "training": ("train", "train_init"),
     "publishing": ("publish",),
     "indexes": (
@@ -70,6 +72,7 @@ __all__ = [
     "index_build",
     "index_check",
     "index_compose",
+    "index_import",
     "index_list",
     "index_remove",
     "index_update",
