@@ -1,0 +1,154 @@
+"""Many at once: committers with and without a parent commit, over two servers of one folder, and readers meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from hubcli.server import repo as repo_module
+from hubcli.server.changes import Drop, Put
+from hubcli.server.limits import Limits
+from hubcli.server.repo import Words
+from hubcli.server.repos import RepoStore
+from hubcli.server.writing import commit_changes
+from tests.server.served import content
+from tests.support.hub_server import LiveHub
+
+ID, TOKEN, MANY, ROUNDS = "acme/demo", "writes", 8, 3
+
+
+@pytest.fixture
+def apis(tmp_path: Path, online: None) -> Iterator[list[HfApi]]:
+    """Clients of two servers of the same folder."""
+    with LiveHub(tmp_path / "hub", token=TOKEN) as one, LiveHub(tmp_path / "hub", token=TOKEN) as two:
+        found = [HfApi(endpoint=hub.url, token=TOKEN) for hub in (one, two)]
+        found[0].create_repo(ID)
+        yield found
+
+
+def push(api: HfApi, number: int, parent: str | None, refused: int = 412) -> str:
+    """A commit of two files that belong together, with content of its own."""
+    files = [CommitOperationAdd(f"{half}/{number}.txt", f"{number}".encode()) for half in ("left", "right")]
+    files.append(CommitOperationAdd("shared.txt", f"{number}".encode()))
+    try:
+        return str(api.create_commit(ID, files, commit_message=f"{number}", parent_commit=parent).oid)
+    except HfHubHTTPError as error:
+        assert error.response.status_code == refused, error
+        return ""
+
+
+def at_once(call: Callable[[int], Any]) -> list[Any]:
+    with ThreadPoolExecutor(MANY) as pool:
+        return list(pool.map(call, range(MANY)))
+
+
+def test_of_those_who_name_the_parent_one_wins_a_round(apis: list[HfApi], tmp_path: Path) -> None:
+    head = str(apis[0].model_info(ID).sha)
+    for round_ in range(ROUNDS):
+        parent = head
+        done = at_once(lambda number: push(apis[number % 2], round_ * MANY + number, parent))  # noqa: B023
+        (head,) = [commit for commit in done if commit]
+        assert apis[1].model_info(ID).sha == head
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    history = list(repo.history(repo.resolve("main")))
+    assert len(history) == ROUNDS + 1
+    files = content(repo, head)
+    winners = [commit.title for commit in history[:-1]]
+    assert {path for path in files if "/" in path} == {f"{half}/{n}.txt" for half in ("left", "right") for n in winners}
+    assert files["shared.txt"].decode() == winners[0]
+
+
+def test_of_those_who_do_not_all_land(apis: list[HfApi], tmp_path: Path) -> None:
+    done = at_once(lambda number: push(apis[number % 2], number, None))
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    history = [commit.id for commit in repo.history(repo.resolve("main"))]
+    assert sorted(history[:-1]) == sorted(done) and len(set(done)) == MANY
+    files = content(repo, "main")
+    assert all(files[f"{half}/{n}.txt"] == f"{n}".encode() for half in ("left", "right") for n in range(MANY))
+
+
+def test_a_reader_sees_whole_commits(apis: list[HfApi]) -> None:
+    seen: list[tuple[set[str], set[str]]] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            files = apis[1].list_repo_files(ID)
+            left, right = ({f.partition("/")[2] for f in files if f.startswith(half)} for half in ("left", "right"))
+            seen.append((left, right))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        at_once(lambda number: push(apis[0], number, None))
+    finally:
+        stop.set()
+        reader.join()
+    assert len(seen) > 2 and all(left == right for left, right in seen)
+
+
+def test_numbers_of_pull_requests_are_given_once(apis: list[HfApi]) -> None:
+    def propose(number: int) -> int | None:
+        files = [CommitOperationAdd(f"{number}.txt", b"x")]
+        return apis[number % 2].create_commit(ID, files, commit_message="x", create_pr=True).pr_num
+
+    assert sorted(str(number) for number in at_once(propose)) == [str(n + 1) for n in range(MANY)]
+
+
+def test_of_those_who_make_one_repo_one_is_the_first(apis: list[HfApi]) -> None:
+    def make(number: int) -> int:
+        try:
+            apis[number % 2].create_repo("acme/new")
+        except HfHubHTTPError as error:
+            return error.response.status_code
+        return 200
+
+    assert sorted(at_once(make)) == [200, *[409] * (MANY - 1)]
+
+
+def test_a_repo_deleted_and_made_again_meanwhile_is_one_repo(apis: list[HfApi]) -> None:
+    """Whoever waited for the lock of the repo that went must not write below the one that came."""
+
+    def change(number: int) -> None:
+        try:
+            if number % 4 == 0:
+                apis[number % 2].delete_repo(ID, missing_ok=True)
+            elif number % 4 == 1:
+                apis[number % 2].create_repo(ID, exist_ok=True)
+            else:
+                push(apis[number % 2], number, None, refused=404)
+        except HfHubHTTPError as error:
+            assert error.response.status_code == 404, error
+
+    at_once(change)
+    apis[0].create_repo(ID, exist_ok=True)
+    push(apis[1], 99, None)
+    assert len(apis[0].list_repo_commits(ID)) == len({c.commit_id for c in apis[1].list_repo_commits(ID)})
+    assert "left/99.txt" in apis[0].list_repo_files(ID)
+
+
+def test_the_parent_is_looked_at_under_the_lock(
+    apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody commits just before this one gets the lock."""
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    head = repo.resolve("main")
+    entry = head.files[".gitattributes"]
+    real = repo_module.Repo.locked
+
+    def late(self: Any, **options: Any) -> Any:
+        monkeypatch.setattr(repo_module.Repo, "locked", real)
+        commit_changes(repo, "main", [Put("other.txt", entry)], Words("in between"), Limits())
+        return real(self, **options)
+
+    monkeypatch.setattr(repo_module.Repo, "locked", late)
+    with pytest.raises(Exception, match=r"A commit has happened since.*expected .*found"):
+        commit_changes(repo, "main", [Drop(".gitattributes")], Words("late"), Limits(), parent=head.id)
+    assert set(repo.resolve("main").files) == {".gitattributes", "other.txt"}
