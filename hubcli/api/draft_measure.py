@@ -53,7 +53,7 @@ def check(
         return _not_done(rows, error.message) if missing else ([of_error("metrics", error)], [])
     if changed := _changed(report, run_data) if not rows.files else None:
         return _not_done(rows, changed)
-    return _compared(stated, report, rows)
+    return _compared(stated, report, rows, known=bool(run_data) and not rows.files)
 
 
 def _measured(expr: str | Expr, stated: Sequence[Json], rows: Rows, how: Json) -> Json:
@@ -94,7 +94,10 @@ def _not_done(rows: Rows, why: str) -> tuple[list[Finding], list[str]]:
     return [Finding("metrics", "stated figures", "data to reproduce them on", why, hint, "E_METRIC")], []
 
 
-def _compared(stated: Sequence[Json], report: Mapping[str, Any], rows: Rows) -> tuple[list[Finding], list[str]]:
+def _compared(
+    stated: Sequence[Json], report: Mapping[str, Any], rows: Rows, *, known: bool
+) -> tuple[list[Finding], list[str]]:
+    """Each stated figure that is about these data; `known`: they are the very rows that it is stated on."""
     about = _about(stated, report["data"])
     if not about:
         names = ", ".join(sorted({ascii(row["dataset"])[1:-1] for row in stated}))
@@ -106,7 +109,8 @@ def _compared(stated: Sequence[Json], report: Mapping[str, Any], rows: Rows) -> 
         if figure is None:
             notes.append(f"{row['name']} was not reproduced: it is no figure of {report['task']}")
             continue
-        verdict = judged(float(row["value"]), figure, report["task"])
+        same = known or row.get("sha256") == report["data"]["sha256"]
+        verdict = judged(float(row["value"]), figure, report["task"], row.get("n") if same else None)
         if verdict.holds:
             notes.append(f"reproduced: {verdict}" if verdict.interval else str(verdict))
         else:

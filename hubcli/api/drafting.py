@@ -46,10 +46,10 @@ def draft(
     base: str | None = None,
     repo: str | None = None,
     requires: Mapping[str, str] | None = None,
-    data: Files = (),
+    data: Files | None = None,
     recipe: str | Path | None = None,
     eval_options: Mapping[str, Any] | None = None,
-    sample: int = SAMPLE,
+    sample: int | None = None,
     seed: int = 0,
     allow_unreproduced: bool = False,
     allow_unchecked_base: bool = False,
@@ -72,7 +72,7 @@ def draft(
             them, in the versions that the indexes offer now.
         data, recipe: rows to reproduce the stated figures on; None: the run's own recipe. eval_options: how `data` is read and
             judged, as `eval` takes it (columns, format, label_map, dataset, max_length, …).
-        sample: how many rows are asked, chosen by `seed`.
+        sample: how many rows are asked, chosen by `seed`; None: 200.
         allow_unreproduced: publish stated figures where there are no data to reproduce them on. A figure that the sample
             contradicts is refused all the same.
         allow_unchecked_base: publish where the base can't be had, so that nothing was compared with it.
@@ -87,8 +87,9 @@ def draft(
         UsageError: arguments that make no sense; a run that is not done.
     """
     place = Path(folder).expanduser()
-    files = (data,) if isinstance(data, str | Path) else tuple(data)
+    files = (data,) if isinstance(data, str | Path) else tuple(data or ())
     before = entry if isinstance(entry, Entry) or entry is None else Entry.from_json(entry)
+    sample = SAMPLE if sample is None else sample
     if sample < 1:
         raise UsageError(f"sample: expected at least 1, found {sample}")
     if files and recipe is not None:

@@ -97,7 +97,11 @@ def pick(folder: Path, format: str) -> Picked:
             picked.findings.append(_odd(path, mode))
     for name, role in FILES[format].items():
         if role in ("config", "weights") and name != LABELS and not (folder / name).exists():
-            picked.findings.append(_missing(name, folder))
+            pickled = any(
+                path.suffix.lower() in PICKLES and not LEFT_FILES.fullmatch(path.name) for path in folder.iterdir()
+            )
+            if role == "config" or not pickled:  # a pickle in its place is found already
+                picked.findings.append(Finding(name, "", "a file of this name", "none", id="E_NOT_FOUND"))
     return picked
 
 
@@ -130,7 +134,7 @@ def _add(path: Path, role: str | None, picked: Picked) -> None:
         hint = "move it out of the folder; code has its place in a repository of its own"
         picked.findings.append(Finding(name, "code of an adapter is never published", hint=hint, id="E_REMOTE_CODE"))
     else:
-        picked.findings.append(_unsafe(path))
+        picked.findings.append(_unsafe(path, picked.format))
 
 
 def _take(path: Path, role: str, picked: Picked) -> None:
@@ -159,17 +163,10 @@ def _odd(path: Path, mode: int) -> Finding:
     return Finding(path.name, "kind", "a plain file", "a device, a pipe or a socket", id=UNSAFE)
 
 
-def _unsafe(path: Path) -> Finding:
+def _unsafe(path: Path, format: str) -> Finding:
     if path.suffix.lower() in (*PICKLES, *MORE_PICKLES):
-        hint = "remove it; 'hubcli convert FOLDER --to FORMAT --out DIR' makes safetensors of pickled weights"
+        to = format.partition(" ")[0]
+        hint = f"remove it; 'hubcli convert FOLDER --to {to} --out DIR' makes safetensors of pickled weights"
         return Finding(path.name, "format", "safetensors", "a pickle, which can run code when it is read", hint, UNSAFE)
     hint = "move it out of the folder"
     return Finding(path.name, "format", "safetensors, JSON, Markdown or LICENSE", "something else", hint, UNSAFE)
-
-
-def _missing(name: str, folder: Path) -> Finding:
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES)
-    hint = None
-    if name.endswith(".safetensors") and pickled:
-        hint = "'hubcli convert FOLDER --to FORMAT --out DIR' makes safetensors of pickled weights"
-    return Finding(name, "", "a file of this name", "none", hint, "E_NOT_FOUND")

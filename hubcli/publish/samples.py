@@ -2,7 +2,8 @@
 
 A proportion of rows (accuracy, exact match) is judged by Wilson's interval of the sample, at 99.9 %. What is no proportion has
 a bootstrap's 95 % interval, which is widened to the same level as if it were normal, and further for few rows, where a
-bootstrap is too narrow. A figure without an interval is not judged.
+bootstrap is too narrow. Both shrink as a sample becomes the whole that the figure is stated on (finite population), and allow for
+what another machine may find on the very same rows. A figure without an interval is judged on the whole alone.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from hubcli.frozen import frozen
 from hubcli.publish.findings import Finding
 
 Z, Z95 = 3.2905267314918945, 1.959963984540054  # of the normal distribution: 99.9 % and 95 % lie within
+MORE = 1.2  # wider than normal: the draws of a skewed figure have long tails
 FEW = 30  # rows: with fewer a bootstrap says too little to refuse anyone
 PROPORTIONS = ("accuracy", "exact_match")
 BY_ROW = ("SEQ_CLS", "IMG_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM")  # tasks whose proportions are of rows
-SLACK = 1e-6
+ENDLESS = ("loss", "perplexity")  # figures that are no share of anything
+NOISE = 0.01  # what other hardware, batches and types of numbers may move a figure
 
 
 @frozen
@@ -36,7 +39,7 @@ class Judged:
         """Whether the sample allows what is stated; also where it can't tell."""
         if self.interval is None:
             return True
-        return self.interval[0] - SLACK <= self.stated <= self.interval[1] + SLACK
+        return self.interval[0] <= self.stated <= self.interval[1]
 
     def __str__(self) -> str:
         said = f"{self.name} {self.stated:.4f} is stated, {self.n} rows have {self.found:.4f}"
@@ -60,14 +63,28 @@ def wilson(hits: float, n: int, z: float = Z) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def judged(stated: float, figure: Mapping[str, Any], task: str) -> Judged:
-    """One stated value against what `hubcli eval` found of the same name on a sample."""
+def judged(stated: float, figure: Mapping[str, Any], task: str, rows: int | None = None) -> Judged:
+    """One stated value against what `hubcli eval` found of the same name on a sample.
+
+    Args:
+        rows: on how many it is stated, where that is known: a sample that is most of them leaves little to chance.
+    """
     name, value, n = str(figure["name"]), float(figure["value"]), int(figure["n"])
-    if name in PROPORTIONS and task in BY_ROW:
-        return Judged(name, stated, value, n, wilson(value * n, n))
-    interval = figure.get("interval")
-    if interval is None or n < FEW:
+    left = 1.0 if rows is None or rows < 2 else math.sqrt(max(0, rows - n) / (rows - 1))
+    interval = _interval(name, value, n, figure.get("interval"), task)
+    if interval is None and left > 0:
         return Judged(name, stated, value, n, None)
-    wide = Z / Z95 * (1 + FEW / n)
-    low, high = (value - (value - interval[0]) * wide, value + (interval[1] - value) * wide)
-    return Judged(name, stated, value, n, (low, high))
+    low, high = interval or (value, value)
+    noise = NOISE * (max(1.0, abs(value)) if name in ENDLESS else 1.0)
+    low, high = value - (value - low) * left - noise, value + (high - value) * left + noise
+    return Judged(name, stated, value, n, (low, high) if name in ENDLESS else (max(low, -1.0), min(high, 1.0)))
+
+
+def _interval(name: str, value: float, n: int, drawn: Any, task: str) -> tuple[float, float] | None:
+    """The sample's interval at 99.9 %, as if there were rows without end; None where it says too little."""
+    if name in PROPORTIONS and task in BY_ROW:
+        return wilson(value * n, n)
+    if drawn is None or n < FEW:
+        return None
+    wide = Z / Z95 * (MORE + FEW / n)
+    return value - (value - drawn[0]) * wide, value + (drawn[1] - value) * wide
