@@ -64,7 +64,7 @@ ROOMS: dict[str, list[str]] = {
         "compositions",
         "lockfile",
         "installer",
-        "publish",
+        "publishing",
     ],
     "tensor side": [
         "adapter",

@@ -12,11 +12,11 @@ from hubcli.compositions import names
 from hubcli.config import IndexConfig
 from hubcli.index.compose import refuse_cycle, required_ref
 from hubcli.index.owners import read_owners
-from hubcli.publish.composed import composed
-from hubcli.publish.entering import check_rights, entered
-from hubcli.publish.joining import parsed
-from hubcli.publish.place import Base, Place
-from hubcli.publish.plan import plan_of, report_of
+from hubcli.publishing.composed import composed
+from hubcli.publishing.entering import check_rights, entered
+from hubcli.publishing.joining import parsed
+from hubcli.publishing.place import Base, Place
+from hubcli.publishing.plan import plan_of, report_of
 
 if TYPE_CHECKING:
     from hubcli.manifest import Resolved
@@ -81,7 +81,7 @@ def _parts(expr: Expr, name: str, place: Place, workspace: Workspace) -> tuple[d
 
 def _publisher(base: Base, name: str, workspace: Workspace) -> str | None:
     """Who publishes: of the accounts that the token is for the one that owns the group, else the first; None without a token."""
-    from hubcli.publish.repository import Hub
+    from hubcli.publishing.repository import Hub
 
     hub = Hub(token=workspace.token, offline=workspace.offline)
     if base.owners is None or not hub.token or hub.offline:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from hubcli.errors import BaseNotFoundError, HubcliError, OfflineError
 from hubcli.installer import check_documents
 from hubcli.manifest import BaseModel, Head, Json, Release
-from hubcli.publish import documents
-from hubcli.publish.findings import Finding, of_error
-from hubcli.publish.picked import PEFT, Picked
+from hubcli.publishing import documents
+from hubcli.publishing.findings import Finding, of_error
+from hubcli.publishing.picked import PEFT, Picked
 from hubcli.refs import Ref
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 from hubcli.composition import Expr, Fuse
 from hubcli.errors import HubcliError, MissingExtraError, NotFoundError, OfflineError
 from hubcli.manifest import Json
-from hubcli.publish.findings import Finding, of_error
-from hubcli.publish.samples import judged
+from hubcli.publishing.findings import Finding, of_error
+from hubcli.publishing.samples import judged
 
 SETTINGS = {"max_length": int, "max_answer": int, "exact_match": bool, "quantize": str, "dtype": str}
 

@@ -20,13 +20,13 @@ from hubcli.api.workspace import Warn, Workspace
 from hubcli.compositions import FUSION
 from hubcli.errors import HubcliError, NotFoundError, UsageError
 from hubcli.manifest import BaseModel, Entry, FileSpec, Json, Release, Resolved
-from hubcli.publish import checks, documents, facts, own_card
-from hubcli.publish.card import CardFacts, card, training_lines
-from hubcli.publish.draft import Draft, DraftFile
-from hubcli.publish.facts import Run
-from hubcli.publish.findings import Finding, of_error, raise_findings
-from hubcli.publish.own_card import Theirs
-from hubcli.publish.picked import CARD, Picked, format_of, pick
+from hubcli.publishing import checks, documents, facts, own_card
+from hubcli.publishing.card import CardFacts, card, training_lines
+from hubcli.publishing.draft import Draft, DraftFile
+from hubcli.publishing.facts import Run
+from hubcli.publishing.findings import Finding, of_error, raise_findings
+from hubcli.publishing.own_card import Theirs
+from hubcli.publishing.picked import CARD, Picked, format_of, pick
 from hubcli.refs import NAME, parse_ref
 
 Files = str | Path | Sequence[str | Path]

@@ -12,15 +12,15 @@ from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.composition import Block, Expr
 from hubcli.errors import UsageError
 from hubcli.progress import Progress, Silent
-from hubcli.publish.entering import Entered, check_rights, entered
-from hubcli.publish.place import Base, Place
-from hubcli.publish.plan import plan_of, report_of
+from hubcli.publishing.entering import Entered, check_rights, entered
+from hubcli.publishing.place import Base, Place
+from hubcli.publishing.plan import plan_of, report_of
 
 if TYPE_CHECKING:
     from hubcli.manifest import Entry, Release
-    from hubcli.publish.draft import Draft
-    from hubcli.publish.push import Look, Pushed
-    from hubcli.publish.repository import Repository
+    from hubcli.publishing.draft import Draft
+    from hubcli.publishing.push import Look, Pushed
+    from hubcli.publishing.repository import Repository
 
 Json = dict[str, Any]
 NOT_YET = "0" * 40  # the commit of a release that is not pushed
@@ -128,7 +128,7 @@ class _Publishing:
 
     def run(self, accounts: Sequence[str]) -> Json:
         """Look, tell the plan, write, and report."""
-        from hubcli.publish.push import check_private, look, push
+        from hubcli.publishing.push import check_private, look, push
 
         seen = look(self.repository, self.draft)
         check_private(self.repository, seen, self.private)
@@ -195,7 +195,7 @@ def _composition(what: object) -> Block | None:
 
 
 def _place(index: str | Path | None, workspace: Workspace) -> Place:
-    from hubcli.publish.places import place_of
+    from hubcli.publishing.places import place_of
 
     return place_of(index, workspace.config.indexes, token=workspace.token, offline=workspace.offline)
 
@@ -207,7 +207,7 @@ def _needed(place: Place | None) -> Place:
 
 
 def _repository(repo: str | None, workspace: Workspace) -> Repository:
-    from hubcli.publish.repository import Repository
+    from hubcli.publishing.repository import Repository
 
     if repo is None:
         raise UsageError("files need a repository on the hub", hint="--repo ORG/NAME")
@@ -235,6 +235,6 @@ def _drafted(what: object, name: str, version: str, base: Base | None, told: Jso
 def _entry(base: Base | None, name: str) -> Entry | None:
     """The entry that is there, checked."""
     from hubcli.manifest import Entry
-    from hubcli.publish.joining import parsed
+    from hubcli.publishing.joining import parsed
 
     return None if base is None or base.entry is None else Entry.from_json(parsed(base.entry, name))

@@ -14,7 +14,7 @@ from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from hubcli.api.drafting import draft
-from hubcli.publish.draft import Draft
+from hubcli.publishing.draft import Draft
 from tests.support import trainable
 from tests.support.adapters import IndexFolder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli.manifest import BaseModel, Release
-from hubcli.publish.draft import Draft, DraftFile
+from hubcli.publishing.draft import Draft, DraftFile
 from tests.support.adapters import BASE_ID, lora_files
 
 NAME, REPO = "acme/films", "acme/films-lora"

@@ -11,11 +11,11 @@ import pytest
 
 from hubcli.api import index_check
 from hubcli.errors import EntryError, HubcliError, NotFoundError, PolicyError, UsageError
-from hubcli.publish.entering import entered
-from hubcli.publish.into_folder import IntoFolder
-from hubcli.publish.into_git import IntoGit
-from hubcli.publish.joining import has, joined
-from hubcli.publish.places import place_of
+from hubcli.publishing.entering import entered
+from hubcli.publishing.into_folder import IntoFolder
+from hubcli.publishing.into_git import IntoGit
+from hubcli.publishing.joining import has, joined
+from hubcli.publishing.places import place_of
 from tests.publish.pushed import IDENTITY, NAME, checkout, draft_of, git, listing, owners, released
 
 FIRST = joined(draft_of(), released(draft_of()), None)

@@ -14,8 +14,8 @@ from huggingface_hub import CommitOperationAdd
 
 from hubcli.errors import ContentError, EntryError, HubcliError, NetworkError, OfflineError, RaceError, UsageError
 from hubcli.progress import Silent
-from hubcli.publish.push import Pushed, check_private, look, push
-from hubcli.publish.repository import Repository
+from hubcli.publishing.push import Pushed, check_private, look, push
+from hubcli.publishing.repository import Repository
 from tests.publish.hubs import TOKEN, Wire, api_of, go_online, publications
 from tests.publish.pushed import draft_of
 from tests.support.adapters import lora_files

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hubcli.publish.samples import Z, judged, wilson
+from hubcli.publishing.samples import Z, judged, wilson
 
 
 def refused(stated: float, true: float, rows: int | None, n: int) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hubcli.errors import DiskError, NotFoundError, RaceError
 from hubcli.index.state import OWNERS, folder_state
-from hubcli.publish.place import Base, Waiting, Written
+from hubcli.publishing.place import Base, Waiting, Written
 from hubcli.store.faults import reach
 
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from hubcli.errors import EntryError, RaceError, UsageError
 from hubcli.frozen import frozen
 from hubcli.progress import Progress
-from hubcli.publish.draft import Draft
-from hubcli.publish.readback import read_back
-from hubcli.publish.refused import AGAIN, LostError
-from hubcli.publish.repository import Change, RemoteFile, Repository, State
+from hubcli.publishing.draft import Draft
+from hubcli.publishing.readback import read_back
+from hubcli.publishing.refused import AGAIN, LostError
+from hubcli.publishing.repository import Change, RemoteFile, Repository, State
 from hubcli.store.faults import reach
 
 TRIES = 4

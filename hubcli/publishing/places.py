@@ -8,11 +8,11 @@ from pathlib import Path
 
 from hubcli.config import BUNDLED, IndexConfig
 from hubcli.errors import NotFoundError, UsageError
-from hubcli.publish.into_folder import IntoFolder
-from hubcli.publish.into_git import IntoGit
-from hubcli.publish.into_hub import IntoHub
-from hubcli.publish.place import Place
-from hubcli.publish.repository import Repository
+from hubcli.publishing.into_folder import IntoFolder
+from hubcli.publishing.into_git import IntoGit
+from hubcli.publishing.into_hub import IntoHub
+from hubcli.publishing.place import Place
+from hubcli.publishing.repository import Repository
 
 ON_HUB = ("hf:datasets/", "hf://datasets/")
 KINDS = "a folder, the name of a configured index, or hf:datasets/ORG/NAME"

@@ -9,11 +9,11 @@ from typing import Any
 from hubcli.errors import NotFoundError, RaceError
 from hubcli.index.sources import ENTRY_LIMIT
 from hubcli.index.state import OWNERS, OWNERS_LIMIT
-from hubcli.publish.draft import DraftFile
-from hubcli.publish.place import Base, Waiting, Written
-from hubcli.publish.push import PAUSE, TRIES, title_of
-from hubcli.publish.refused import AGAIN, LostError
-from hubcli.publish.repository import Repository
+from hubcli.publishing.draft import DraftFile
+from hubcli.publishing.place import Base, Waiting, Written
+from hubcli.publishing.push import PAUSE, TRIES, title_of
+from hubcli.publishing.refused import AGAIN, LostError
+from hubcli.publishing.repository import Repository
 from hubcli.store.faults import reach
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hubcli.publish.draft import Draft
-from hubcli.publish.entering import Entered
-from hubcli.publish.place import Place, Written
+from hubcli.publishing.draft import Draft
+from hubcli.publishing.entering import Entered
+from hubcli.publishing.place import Place, Written
 
 if TYPE_CHECKING:
-    from hubcli.publish.push import Look, Pushed
-    from hubcli.publish.repository import Repository
+    from hubcli.publishing.push import Look, Pushed
+    from hubcli.publishing.repository import Repository
 
 Json = dict[str, Any]
 

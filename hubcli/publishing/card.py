@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hubcli.frozen import frozen
 from hubcli.manifest import Json, Metric, Release
-from hubcli.publish.picked import ADAPTERHUB, OWN, PEFT
+from hubcli.publishing.picked import ADAPTERHUB, OWN, PEFT
 
 LIBRARIES = {PEFT: "peft", ADAPTERHUB: "adapter-transformers", OWN: "hubcli"}
 SAMPLE = "A short text to try it on."

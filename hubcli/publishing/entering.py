@@ -11,10 +11,10 @@ from hubcli.index.entries import raise_faults
 from hubcli.index.owners import read_owners
 from hubcli.index.state import OWNERS
 from hubcli.manifest import Release
-from hubcli.publish.draft import Draft
-from hubcli.publish.joining import has, joined
-from hubcli.publish.place import Base, Place, Waiting, Written
-from hubcli.publish.refused import LOG_IN
+from hubcli.publishing.draft import Draft
+from hubcli.publishing.joining import has, joined
+from hubcli.publishing.place import Base, Place, Waiting, Written
+from hubcli.publishing.refused import LOG_IN
 
 TRIES = 4
 

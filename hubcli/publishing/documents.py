@@ -12,8 +12,8 @@ from hubcli import strict_json
 from hubcli.hub.choice import FUSION
 from hubcli.hub.peft_config import CONFIG
 from hubcli.manifest import BaseModel, Json
-from hubcli.publish.findings import Finding
-from hubcli.publish.picked import MANIFEST, OWN, PEFT
+from hubcli.publishing.findings import Finding
+from hubcli.publishing.picked import MANIFEST, OWN, PEFT
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")
 MAX_BYTES = 1 << 20

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hubcli.errors import NotFoundError, RaceError, UsageError
 from hubcli.index.git import commit_of, in_checkout, revision_state
-from hubcli.publish.place import Base, Waiting, Written
-from hubcli.publish.push import title_of
+from hubcli.publishing.place import Base, Waiting, Written
+from hubcli.publishing.push import title_of
 from hubcli.store.faults import reach
 
 SECONDS = 120

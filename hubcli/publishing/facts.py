@@ -13,7 +13,7 @@ from hubcli import measured, strict_json
 from hubcli import recipe as recipes
 from hubcli.errors import HubcliError, UsageError
 from hubcli.manifest import Json, Metric
-from hubcli.publish.findings import Finding, of_error
+from hubcli.publishing.findings import Finding, of_error
 from hubcli.recipe import Recipe
 
 RUN, RECIPE, ADAPTER, PLOT = "run.json", "recipe.toml", "adapter", "loss.png"

@@ -9,8 +9,8 @@ from typing import Any
 from hubcli.index.entries import check_entry
 from hubcli.index.similar import near_collisions
 from hubcli.manifest import ENTRY_V, Entry, Json, Release
-from hubcli.publish import licences
-from hubcli.publish.findings import Finding, of_fault
+from hubcli.publishing import licences
+from hubcli.publishing.findings import Finding, of_fault
 
 UNKNOWN = "2000-01-01T00:00:00Z"  # stands for the time that the push will say
 

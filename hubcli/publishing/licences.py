@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from hubcli.publish.findings import Finding
+from hubcli.publishing.findings import Finding
 
 OTHER = "other"
 _IDS = """

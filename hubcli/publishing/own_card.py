@@ -10,10 +10,10 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard, ModelCardData
 
-from hubcli.publish.card import CardFacts, library, metadata, sections, tags, whole
-from hubcli.publish.documents import HUB_ID
-from hubcli.publish.findings import Finding
-from hubcli.publish.picked import CARD
+from hubcli.publishing.card import CardFacts, library, metadata, sections, tags, whole
+from hubcli.publishing.documents import HUB_ID
+from hubcli.publishing.findings import Finding
+from hubcli.publishing.picked import CARD
 
 MAX_CARD = 1 << 20  # bytes
 _BLOCK = re.compile(r"\A(?:\ufeff)?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)

@@ -13,7 +13,7 @@ from hubcli.hub.adapterhub_config import inner
 from hubcli.hub.choice import FUSION, LICENSE, MODEL_CONFIG, PICKLES, TOKENIZER
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES
 from hubcli.manifest import FileSpec
-from hubcli.publish.findings import Finding, of_error
+from hubcli.publishing.findings import Finding, of_error
 from hubcli.safetensors_header import Header
 from hubcli.store import content
 from hubcli.store.files import digest, open_plain

@@ -11,7 +11,7 @@ from hubcli.errors import EntryError
 from hubcli.index.changes import MUTABLE, changes
 from hubcli.index.entries import check_entry, raise_faults
 from hubcli.manifest import ENTRY_V, Release
-from hubcli.publish.draft import Draft
+from hubcli.publishing.draft import Draft
 from hubcli.schema import shown
 
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from hubcli.errors import ContentError, NotFoundError
 from hubcli.http import Http, Response
 from hubcli.progress import Progress
-from hubcli.publish.draft import DraftFile
-from hubcli.publish.repository import Repository
+from hubcli.publishing.draft import DraftFile
+from hubcli.publishing.repository import Repository
 
 TRIES = 3
 

@@ -9,7 +9,7 @@ from hubcli.compositions import COMPOSITION
 from hubcli.errors import UsageError
 from hubcli.index.compose import compose
 from hubcli.manifest import Resolved
-from hubcli.publish.draft import Draft
+from hubcli.publishing.draft import Draft
 
 
 def composed(

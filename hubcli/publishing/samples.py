@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hubcli.frozen import frozen
-from hubcli.publish.findings import Finding
+from hubcli.publishing.findings import Finding
 
 Z, Z95 = 3.2905267314918945, 1.959963984540054  # of the normal distribution: 99.9 % and 95 % lie within
 MORE = 1.2  # wider than normal: the draws of a skewed figure have long tails

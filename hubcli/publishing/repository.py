@@ -12,8 +12,8 @@ from hubcli.errors import NotFoundError, RaceError, UsageError
 from hubcli.frozen import frozen
 from hubcli.hub.hf import file_url
 from hubcli.hub.transport import HubHttp, own_endpoint, unless_public
-from hubcli.publish import refused
-from hubcli.publish.draft import DraftFile
+from hubcli.publishing import refused
+from hubcli.publishing.draft import DraftFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
