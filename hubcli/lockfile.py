@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hubcli import paths, schema, toml_file
 from hubcli._version import __version__
 from hubcli.compositions import requirements
-from hubcli.config import BUNDLED, IndexConfig
+from hubcli.config import BUNDLED, IndexConfig, hub_index, own_hub
 from hubcli.errors import EntryError, LockError
 from hubcli.manifest import Release, Resolved
 from hubcli.project_file import LOCK, Project
@@ -296,5 +297,8 @@ def _file_roots(index: LockedIndex, file: Path) -> tuple[str, ...]:
         return (str(paths.bundled("registry-index") / "_files"),)
     if index.url.startswith(("http://", "https://")):
         return (index.url.rstrip("/") + "/_files",)
+    if found := hub_index(index.url):
+        repo, revision = found
+        return (f"{own_hub()}/datasets/{repo}/resolve/{quote(revision, safe='')}/_files",)
     folder = IndexConfig(index.name, index.url).folder
     return (str(file.parent.absolute() / folder / "_files"),) if folder else ()

@@ -32,6 +32,8 @@ def list_(out: Output, offline: bool) -> None:
     writes=True,
     network=False,
     examples="""hubcli index add acme https://adapters.acme.example/index --token-env ACME_TOKEN --scope 'acme/*'
+hubcli index add acme hf:datasets/acme/index --scope 'acme/*'
+hubcli index add next hf:datasets/acme/index@next
 hubcli index add local ./our-index""",
 )
 @click.argument("name")
@@ -46,7 +48,11 @@ hubcli index add local ./our-index""",
     "--first", is_flag=True, help="Ask this index before the others (default: after them, before the bundled one)."
 )
 def add(out: Output, name: str, url: str, **options: Any) -> None:
-    """Add an index: a folder, or a static site at an http(s) URL."""
+    """Add an index: a folder, a static site at an http(s) URL, or a dataset repository of the hub.
+
+    hf:datasets/ORG/NAME is read at the newest commit of main (or of @BRANCH, at @TAG, at @COMMIT) of the hub that
+    HF_ENDPOINT names, with the token that huggingface_hub has; with --token-env with that one.
+    """
     report = api.index_add(name, url, **options)
     out.data(report, [f"{'would add' if options['dry_run'] else 'added'} index {name}: {url}"])
 

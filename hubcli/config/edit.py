@@ -71,7 +71,9 @@ def _refuse_unknown_scheme(index: IndexConfig) -> None:
 
     brought = [plugin.provides for plugin in plugins().of_kind("index")]
     if scheme not in brought:
-        kinds = ", ".join(["a folder", *(f"{kind}://" for kind in ("file", "http", "https", *brought))])
+        kinds = ", ".join(
+            ["a folder", "hf:datasets/ORG/NAME", *(f"{k}://" for k in ("file", "http", "https", *brought))]
+        )
         raise values.fault("command line", f"indexes.{index.name}", kinds, index.url)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,12 +11,17 @@ from hubcli.errors import NotFoundError, UsageError
 from hubcli.frozen import frozen
 
 BUNDLED = "bundled"
+DEFAULT_ENDPOINT = "https://huggingface.co"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_HUB_INDEX = re.compile(rf"hf:datasets/({_PART}/{_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/+-]{{0,127}}))?\Z")
 
 
 @frozen
 class IndexConfig:
-    """A configured index. `url` is "bundled", an absolute folder, or a URL; with `scopes` it serves only names they match.
+    """A configured index; with `scopes` it serves only names they match.
+
+    `url` is "bundled", an absolute folder, a URL, or `hf:datasets/ORG/NAME[@REV]`, a repository of the person's own hub.
 
     `token_env` names the environment variable with the token for the URL's origin; `origin` says where it is
     configured.
@@ -34,7 +40,8 @@ class IndexConfig:
             from urllib.parse import unquote
 
             return Path(unquote(self.url.removeprefix("file://")))
-        return None if "://" in self.url or self.url == BUNDLED else Path(self.url)
+        other = "://" in self.url or self.url == BUNDLED or self.url.startswith("hf:")
+        return None if other else Path(self.url)
 
 
 @frozen
@@ -49,6 +56,17 @@ class Config:
     def tokens(self) -> dict[str, str]:
         """Origin → token, of the variables that are set."""
         return {origin: token for origin, variable in self.token_envs if (token := os.environ.get(variable))}
+
+
+def hub_index(url: str) -> tuple[str, str] | None:
+    """(ORG/NAME, revision) of an index in a dataset repository of the hub, `main` where no revision is named; else None."""
+    found = _HUB_INDEX.match(url)
+    return (found[1], found[2] or "main") if found and ".." not in url else None
+
+
+def own_hub() -> str:
+    """The person's own hub: `HF_ENDPOINT`, else the Hugging Face Hub."""
+    return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
 
 
 def no_index(name: str, known: Iterable[str]) -> NotFoundError:

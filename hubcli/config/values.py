@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hubcli.config.model import BUNDLED, IndexConfig, is_loopback, origin_of
+from hubcli.config.model import BUNDLED, IndexConfig, hub_index, is_loopback, origin_of, own_hub
 from hubcli.errors import UsageError
 from hubcli.refs import INDEX_NAME, NAME_PART
 
@@ -61,7 +61,13 @@ def _is_scope(text: str) -> bool:
 
 
 def url(text: str, where: object, folder: Path, has_token: bool) -> str:
-    """A folder made absolute, or a URL without credentials, query and fragment, ending in one slash."""
+    """A folder made absolute, a URL without credentials, query and fragment, ending in one slash, or a hub's repository."""
+    if text.startswith("hf:"):
+        if hub_index(text) is None:
+            raise fault(where, "index", "hf:datasets/ORG/NAME, with @BRANCH or without", text)
+        if has_token and own_hub().startswith("http://") and not is_loopback(_origin(own_hub(), where)):
+            raise fault(where, "token-env", "an https hub to go with it", own_hub())
+        return text
     if "://" not in text:
         if has_token:
             raise fault(where, "token-env", "an https URL to go with it", text)
@@ -105,7 +111,11 @@ def token_envs(user: Mapping[str, IndexConfig], document: Mapping[str, Any], fil
     table = document.get("tokens", {})
     if not isinstance(table, dict) or not all(isinstance(v, str) and v.isidentifier() for v in table.values()):
         raise fault(file, "tokens", "a table of ORIGIN = VARIABLE, names of environment variables", "something else")
-    bound = {origin_of(index.url): index.token_env for index in user.values() if index.token_env}
+    bound = {
+        origin_of(own_hub() if hub_index(index.url) else index.url): index.token_env
+        for index in user.values()
+        if index.token_env
+    }
     return {**bound, **{_origin(url, file): variable for url, variable in table.items()}}
 
 

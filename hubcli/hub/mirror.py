@@ -12,12 +12,14 @@ from hubcli.manifest import FileSpec, Resolved
 
 
 class MirrorSource:
-    """Files by hash over HTTP, without huggingface_hub."""
+    """Files by hash over HTTP; without huggingface_hub, unless `http` is a client of its own."""
 
-    def __init__(self, url: str, tokens: Mapping[str, str] | None = None, offline: str | None = None):
+    def __init__(
+        self, url: str, tokens: Mapping[str, str] | None = None, offline: str | None = None, http: Http | None = None
+    ):
         self.url = url.rstrip("/")
         self.label = self.url
-        self._http = Http(tokens, offline)
+        self._http = http or Http(tokens, offline)
 
     def open(self, file: FileSpec, resolved: Resolved, offset: int = 0) -> Stream | None:
         """As `Source.open`."""

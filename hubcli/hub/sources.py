@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
 
+from hubcli.config import origin_of, own_hub
 from hubcli.manifest import FileSpec, Resolved
 from hubcli.paths import offline_switch
 
@@ -134,8 +135,16 @@ def hf_cache() -> Path:
     return Path(os.path.expandvars(cache)).expanduser() / "huggingface" / "hub"
 
 
-def by_root(root: str, tokens: Mapping[str, str] | None = None, offline: str | None = None) -> Source:
-    """The source for a folder or a URL that holds files by hash."""
+def by_root(
+    root: str, tokens: Mapping[str, str] | None = None, offline: str | None = None, token: str | None = None
+) -> Source:
+    """The source for a folder or a URL that holds files by hash; `token` is for the person's own hub, as in `Sources`."""
+    if root.startswith(f"{own_hub()}/datasets/"):
+        from hubcli.hub.mirror import MirrorSource
+        from hubcli.hub.transport import HubHttp
+
+        bound = (tokens or {}).get(origin_of(own_hub()), token)
+        return MirrorSource(root, http=HubHttp(tokens=tokens, token=bound, offline=offline))
     if root.lower().startswith(("http://", "https://")):
         from hubcli.hub.mirror import MirrorSource
 
@@ -165,7 +174,7 @@ class Sources(NamedTuple):
         """The sources to try for one release, made one after another as they are needed."""
         offline = switch(self.offline)
         for root in resolved.file_roots:
-            yield by_root(root, self.tokens, offline)
+            yield by_root(root, self.tokens, offline, self.token)
         yield MemorySource()
         yield HfCacheSource(self.cache)
         for root in self.mirrors:

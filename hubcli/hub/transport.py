@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hubcli._version import __version__
-from hubcli.config import origin_of
+from hubcli.config import DEFAULT_ENDPOINT, origin_of
 from hubcli.errors import ContentError, NetworkError
 from hubcli.http import TIMEOUT, Http
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _ETAG = re.compile(r'(?:W/)?"?[A-Za-z0-9_.:+=-]{1,200}"?\Z')
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli import paths
-from hubcli.config import BUNDLED, IndexConfig
+from hubcli.config import BUNDLED, IndexConfig, hub_index, own_hub
 from hubcli.errors import EntryError, OfflineError
 from hubcli.index import view
 from hubcli.index.sources import FolderSource, Snapshot, Source
@@ -54,9 +54,10 @@ class Catalog:
         self.name = config.name
         self.refresh = refresh
         self.offline = offline
-        self._source = source or open_source(config, tokens or {}, offline)
-        key = hashlib.sha256(config.url.encode()).hexdigest()[:8]
+        self._place = f"{config.url} {own_hub()}" if hub_index(config.url) else config.url
+        key = hashlib.sha256(self._place.encode()).hexdigest()[:8]
         self.folder = paths.home() / "indexes" / f"{config.name}-{key}"
+        self._source = source or open_source(config, tokens or {}, offline, self.folder)
         self._state: dict[str, Any] = {}
 
     def serves(self, name: str) -> bool:
@@ -158,14 +159,14 @@ class Catalog:
         """The state last written; {} where there is none that this version can use."""
         try:
             state = json.loads((self.folder / "state.json").read_bytes())
-            return dict(state) if state["format"] == view.FORMAT and state["url"] == self.config.url else {}
+            return dict(state) if state["format"] == view.FORMAT and state["url"] == self._place else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def _renew(self, validator: str, snapshot: Snapshot) -> View:
         state = {
             "format": view.FORMAT,
-            "url": self.config.url,
+            "url": self._place,
             "validator": validator,
             "snapshot": snapshot.sha256,
             "endpoint": snapshot.endpoint,
@@ -201,8 +202,8 @@ class Catalog:
                     Path(entry.path).unlink()
 
 
-def open_source(config: IndexConfig, tokens: dict[str, str], offline: str | None) -> Source:
-    """The source for an index's URL.
+def open_source(config: IndexConfig, tokens: dict[str, str], offline: str | None, folder: Path) -> Source:
+    """The source for an index's URL; one that needs it may keep what it fetched in `folder`.
 
     Raises:
         UsageError: E_CONFIG, no source reads this kind of URL.
@@ -214,14 +215,19 @@ def open_source(config: IndexConfig, tokens: dict[str, str], offline: str | None
         from hubcli.index.static import HttpSource
 
         return HttpSource(config.url, Http(tokens, offline))
-    folder = config.folder
-    if folder is None:
+    if found := hub_index(config.url):
+        from hubcli.index.hub_source import HubIndexSource
+
+        token = os.environ.get(config.token_env, "") if config.token_env else None
+        return HubIndexSource(*found, token=token, tokens=tokens, offline=offline, cache=folder)
+    local = config.folder
+    if local is None:
         return _from_plugin(config)
-    if (folder / "index.json").is_file():
+    if (local / "index.json").is_file():
         from hubcli.index.static import StaticFolderSource
 
-        return StaticFolderSource(folder)
-    return FolderSource(folder)
+        return StaticFolderSource(local)
+    return FolderSource(local)
 
 
 def _from_plugin(config: IndexConfig) -> Source:
@@ -240,7 +246,9 @@ def _from_plugin(config: IndexConfig) -> Source:
             module, _, attribute = loaded.index_sources[scheme].partition(":")
             make: Callable[[str], Source] = getattr(import_module(module), attribute)
             return make(config.url)
-    kinds = ", ".join(["a folder", "file://", "http://", "https://", *sorted(f"{k}://" for k in known)])
+    kinds = ", ".join(
+        ["a folder", "hf:datasets/ORG/NAME", "file://", "http://", "https://", *sorted(f"{k}://" for k in known)]
+    )
     message = f"index '{config.name}': no source reads {scheme}:// (there are: {kinds})"
     hint = f"hubcli index remove {config.name}" if config.origin == "user" else f"it stands in: {config.origin}"
     raise UsageError(message, hint=hint, id="E_CONFIG")

@@ -16,10 +16,10 @@ from hubcli.errors import EntryError, UsageError
 from hubcli.frozen import frozen
 from hubcli.index.changes import changes, dicts, times
 from hubcli.index.entries import check_entry
-from hubcli.index.owners import OWNERS, change_faults, read_owners, state_faults
+from hubcli.index.owners import change_faults, read_owners, state_faults
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import ENTRY_LIMIT, FILES, META, read_meta
-from hubcli.index.state import State, folder_state
+from hubcli.index.state import OWNERS, State, folder_state
 from hubcli.index.static import measure
 from hubcli.schema import Fault, shown
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hubcli.errors import NotFoundError, UsageError
-from hubcli.index.sources import ENTRY_LIMIT, FILES, META
+from hubcli.index.sources import ENTRY_LIMIT, FILES, META, entry_name
 from hubcli.index.state import OWNERS, OWNERS_LIMIT, State
 
 MAX_LISTING = 256 * 1024 * 1024
@@ -79,11 +79,11 @@ def revision_state(folder: Path, revision: str) -> State:
     if len(listing) > MAX_LISTING:
         raise UsageError(f"{where} lists more than {MAX_LISTING:,} bytes of paths: no index is that large")
     blobs = list(_blobs(listing, where))
-    wanted = [blob for blob in blobs if blob.path in (META, OWNERS) or _entry_name(blob.path)]
+    wanted = [blob for blob in blobs if blob.path in (META, OWNERS) or entry_name(blob.path)]
     data = _read(folder, wanted, where)
     return State(
         where,
-        {name: data[path] for path in data if (name := _entry_name(path))},
+        {name: data[path] for path in data if (name := entry_name(path))},
         data.get(META),
         data.get(OWNERS),
         frozenset(blob.path.partition("/")[2] for blob in blobs if blob.path.startswith(f"{FILES}/")),
@@ -105,14 +105,6 @@ def _blobs(listing: bytes, where: str) -> Iterator[_Blob]:
 def _unreadable(path: str, where: str) -> UsageError:
     hint = "fetch all of it: no partial clone (git fetch --refetch), and git fsck"
     return UsageError(f"git can't read {ascii(path)[1:-1]} of {where}: its object is missing or damaged", hint=hint)
-
-
-def _entry_name(path: str) -> str | None:
-    """The entry whose file this is, by the rule of `sources.entry_files`; None for any other file."""
-    group, slash, rest = path.partition("/")
-    if group.startswith(("_", ".")) or "/" in rest or not path.endswith(".json"):
-        return None
-    return path.removesuffix(".json") if rest or not slash else None
 
 
 def _read(folder: Path, blobs: list[_Blob], where: str) -> dict[str, bytes]:

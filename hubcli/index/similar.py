@@ -112,12 +112,13 @@ def one_edit(a: str, b: str) -> bool:
 
 def distance(a: str, b: str) -> int:
     """Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment)."""
+    earlier: list[int] = []
     before: list[int] = []
-    row = [*range(len(b) + 1)]
+    row: list[int] = [*range(len(b) + 1)]
     for i, x in enumerate(a):
         earlier, before, row = before, row, [i + 1]
         for j, y in enumerate(b):
-            best = min(before[j + 1] + 1, row[j] + 1, before[j] + (x != y))
+            best: int = min(before[j + 1] + 1, row[j] + 1, before[j] + (x != y))
             if i and j and x == b[j - 1] and a[i - 1] == y:
                 best = min(best, earlier[j - 1] + 1)
             row.append(best)

@@ -128,10 +128,21 @@ def read_meta(folder: Path) -> dict[str, Any]:
         return {}
     from hubcli import strict_json
 
-    meta = strict_json.read(file, limit=META_LIMIT)
+    return parse_meta(strict_json.read_bytes(file, limit=META_LIMIT, where=str(file)), str(file))
+
+
+def parse_meta(raw: bytes, where: str) -> dict[str, Any]:
+    """An `_index.json`, checked.
+
+    Raises:
+        EntryError: as `read_meta`.
+    """
+    from hubcli import strict_json
+
+    meta = strict_json.loads(raw, where=where, limit=META_LIMIT)
     if not isinstance(meta, dict):
-        raise EntryError(f"{file}: expected an object, found {type(meta).__name__}")
-    check_endpoint(meta.get("endpoint"), str(file))
+        raise EntryError(f"{where}: expected an object, found {type(meta).__name__}")
+    check_endpoint(meta.get("endpoint"), where)
     return meta
 
 
@@ -158,3 +169,11 @@ def entry_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
         elif group.name.endswith(".json"):
             found.append((group.name[:-5], group))
     return iter(sorted(found, key=lambda pair: os.fsencode(pair[0])))
+
+
+def entry_name(path: str) -> str | None:
+    """The entry whose file this path is, by the rule of `entry_files`; None for any other file."""
+    group, slash, rest = path.partition("/")
+    if group.startswith(("_", ".")) or "/" in rest or not path.endswith(".json"):
+        return None
+    return path.removesuffix(".json") if rest or not slash else None

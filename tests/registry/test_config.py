@@ -145,7 +145,7 @@ def test_an_index_that_nothing_reads_is_not_added(url: str, monkeypatch: pytest.
     monkeypatch.setattr(hubcli.plugins, "scan", lambda _: iter(declared))
     monkeypatch.setenv("HUBCLI_DISABLE_PLUGINS", "index-s3")
     monkeypatch.setattr(hubcli.plugins, "plugins", hubcli.plugins.Plugins)
-    expected = "expected a folder, file://, http://, https://, team://, found"
+    expected = "expected a folder, hf:datasets/ORG/NAME, file://, http://, https://, team://, found"
     with pytest.raises(UsageError, match=expected) as error:
         add_index("two", url)
     assert error.value.id == "E_CONFIG" and "indexes.two" in error.value.message and not user_config_file().exists()
