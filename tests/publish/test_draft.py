@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hubcli.errors import PublishError
 from hubcli.index.entries import check_entry
 from tests.publish import drafts
 from tests.publish.drafts import BASE_ID, NAME, drafted
+from tests.support.adapters import IndexFolder
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,66 @@ def test_what_is_drafted_installs_and_answers(base: Path, made: Path, tmp_path: 
     texts = ["a good film", "a bad book"]
     answers = [api.load_adapter(ref).predict(texts) for ref in (f"drafts:{NAME}", str(made / "lora"))]
     assert [(a.label, a.score) for a in answers[0]] == [(a.label, a.score) for a in answers[1]]
+
+
+GOLDENS = Path(__file__).parents[1] / "fixtures" / "adapterhub" / "bert"
+GOLD_ID = "acme/gold"
+
+
+@pytest.mark.parametrize("name", ["seq_bn", "par_bn", "phm", "lora", "prefix_tuning", "sst_with_head"])
+def test_an_adapter_of_adapterhubs_becomes_a_draft(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PublishError, match="found a pickle") as error:
+        drafted(GOLDENS / "adapters" / name, base=GOLD_ID)
+    assert error.value.id == "E_FORMAT_UNSAFE" and "hubcli convert" in str(error.value.hint)
+    drafts.cached(GOLDENS / "base", monkeypatch, tmp_path / "cache", GOLD_ID)
+    api.convert(GOLDENS / "adapters" / name, to="adapterhub", out=tmp_path / "safe")
+    for file in (tmp_path / "safe").glob("*_config.json"):
+        drafts.edit(file, model_name=GOLD_ID)
+    found = drafted(tmp_path / "safe")
+    assert found.release.base is not None and found.release.base.id == GOLD_ID
+    api.index_add("drafts", str(drafts.indexed(found, tmp_path / "index")))
+    handle = api.load_adapter(f"drafts:{NAME}")
+    assert handle.active == NAME and handle.adapters[NAME].method == found.release.method
+
+
+def test_an_adapter_in_hubclis_own_format_becomes_a_draft(base: Path, tmp_path: Path) -> None:
+    handle = api.adapt(AutoModelForSequenceClassification.from_pretrained(base, num_labels=2).eval())
+    handle.add("bottleneck", "own", {"reduction_factor": 4})
+    handle.save("own", tmp_path / "own", "hubcli")
+    found = drafted(tmp_path / "own", base=BASE_ID)
+    assert json.loads(found.files[2].data or b"")["base"]["id"] == BASE_ID
+    assert (found.release.method, found.release.task) == ("bottleneck", "text-classification")
+    api.index_add("drafts", str(drafts.indexed(found, tmp_path / "index")))
+    inputs = {"input_ids": torch.tensor([[1, 8, 9, 2]])}
+    with torch.no_grad():
+        handle.activate("own")
+        assert torch.equal(handle(**inputs).logits, api.load_adapter(f"drafts:{NAME}")(**inputs).logits)
+
+
+def test_a_fusion_requires_what_it_works_over(base: Path, tmp_path: Path) -> None:
+    handle = api.adapt(AutoModelForSequenceClassification.from_pretrained(base, num_labels=2).eval())
+    index = IndexFolder(tmp_path / "index")
+    for name, seed in (("acme/films", 1), ("acme/books", 2)):
+        torch.manual_seed(seed)
+        handle.add("bottleneck", name, {"reduction_factor": 4}, head=None)
+        handle.save(name, tmp_path / name.replace("/", "-"), "hubcli")
+        part = drafted(tmp_path / name.replace("/", "-"), name=name, base=BASE_ID, task="text-classification")
+        drafts.indexed(part, index.folder)
+    handle.add("fusion", "mixed", {"of": ["acme/films", "acme/books"]})
+    handle.save("mixed", tmp_path / "mixed", "hubcli")
+    options = {"name": "acme/mixed", "base": BASE_ID, "task": "text-classification"}
+    with pytest.raises(PublishError, match="requires") as error:
+        drafted(tmp_path / "mixed", **options)
+    assert error.value.id == "E_NOT_FOUND"
+    api.index_add("drafts", str(index.folder))
+    found = drafted(tmp_path / "mixed", **options)
+    assert found.kind == "fusion" and found.release.requires == {"acme/films": "^1.0.0", "acme/books": "^1.0.0"}
+    drafts.indexed(found, index.folder)
+    done = api.install("drafts:acme/mixed")
+    assert not done["failed"] and {row["name"] for row in done["installed"]} == {
+        "acme/mixed",
+        "acme/films",
+        "acme/books",
+    }
+    (code,) = re.findall(r"```python\n(.*?)```", (found.files[0].data or b"").decode(), re.DOTALL)
+    exec(compile(code, "card", "exec"), {})
