@@ -18,11 +18,14 @@ def quick(folder: Path, *, name: str, version: str, description: str | None, aut
     return replace(made, description=description or made.description) if authors or description else made
 
 
-def install() -> None:
-    """Take the place of the checks."""
+def install(monkeypatch: Any = None) -> None:
+    """Take the place of the checks, for good or as long as a test's monkeypatch holds."""
     module = types.ModuleType("hubcli.api.drafting")
     module.draft = quick  # type: ignore[attr-defined]
-    sys.modules["hubcli.api.drafting"] = module
+    if monkeypatch is None:
+        sys.modules[module.__name__] = module
+    else:
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 if __name__ == "__main__":

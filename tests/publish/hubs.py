@@ -114,10 +114,10 @@ def publications(hub: LiveHub, repo: str, repo_type: str = "model") -> tuple[lis
     return named, {tag.name: tag.target_commit for tag in tags}
 
 
-def run(hub: LiveHub, home: Path, *arguments: str, point: str = "", script: Path = DRIVER) -> Any:
-    """`publish` in a process of its own, which may kill itself at a point."""
+def run(hub: LiveHub, home: Path, *arguments: str, point: str = "", script: Path | None = DRIVER) -> Any:
+    """A command in a process of its own, which may kill itself at a point; with `script` None the real one throughout."""
     environment = client_environment(hub, home / "hf", token=TOKEN) | IDENTITY
     environment |= {"HUBCLI_HOME": str(home / "hubcli"), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     environment |= {"HUBCLI_FAULT_POINT": point} if point else {}
-    command = [sys.executable, str(script), *arguments]
+    command = [sys.executable, *([str(script)] if script else ["-m", "hubcli"]), *arguments]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
