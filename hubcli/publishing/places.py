@@ -6,15 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubcli.config import BUNDLED, IndexConfig
+from hubcli.config import BUNDLED, IndexConfig, hub_index
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.publishing.into_folder import IntoFolder
 from hubcli.publishing.into_git import IntoGit
 from hubcli.publishing.into_hub import IntoHub
 from hubcli.publishing.place import Place
-from hubcli.publishing.repository import Repository
+from hubcli.publishing.repository import MAIN, Repository
 
-ON_HUB = ("hf:datasets/", "hf://datasets/")
 KINDS = "a folder, the name of a configured index, or hf:datasets/ORG/NAME"
 
 
@@ -31,17 +30,23 @@ def place_of(
         UsageError: it can't be written, or there is not exactly one that can.
         NotFoundError: there is no such folder or index.
     """
-    if index is None:
-        return _opened(_only(configured).url, token, offline)
     text = str(index)
-    named = next((one for one in configured if one.name == text), None) if isinstance(index, str) else None
-    return _opened(named.url if named is not None else text, token, offline)
+    named = _only(configured) if index is None else next((one for one in configured if one.name == text), None)
+    if named is None or isinstance(index, Path):
+        return _opened(text, token, offline)
+    bound = os.environ.get(named.token_env) if named.token_env else None
+    return _opened(named.url, bound or token, offline)
 
 
 def _opened(url: str, token: str | None, offline: str | None) -> Place:
-    if url.startswith(ON_HUB):
-        name = url[len(next(start for start in ON_HUB if url.startswith(start))) :].rstrip("/")
+    on_hub = hub_index(url)
+    if on_hub is not None:
+        name, revision = on_hub
+        if revision != MAIN:
+            raise UsageError(f"{url} is read at {revision}, and written on {MAIN} alone", hint=f"hf:datasets/{name}")
         return IntoHub(Repository(name, type="dataset", token=token, offline=offline))
+    if url.startswith("hf:"):
+        raise UsageError(f"{ascii(url)[1:-1]} is no index; expected {KINDS}")
     if url == BUNDLED or ("://" in url and not url.startswith("file://")):
         what = "the bundled index" if url == BUNDLED else url
         raise UsageError(f"{what} can only be read; expected {KINDS}")
@@ -65,6 +70,6 @@ def _only(configured: Sequence[IndexConfig]) -> IndexConfig:
 
 
 def _is_writable(index: IndexConfig) -> bool:
-    if index.url.startswith(ON_HUB):
+    if hub_index(index.url) is not None:
         return True
     return index.folder is not None and index.folder.is_dir() and os.access(index.folder, os.W_OK)

@@ -138,6 +138,9 @@ def test_a_pull_request_is_made_once(hub: LiveHub, wire: Wire, folder: Path, how
     assert not merged["changed"] and merged["index"]["pull_request"] is None
     owned = client.hf_hub_download(DATASET, "_owners.json", repo_type="dataset")
     assert json.loads(Path(owned).read_text())["groups"]["acme"] == ["acme"]
+    api.index_add("ours", INDEX)
+    (installed,) = api.install(NAME)["installed"]
+    assert {file["sha256"] for file in installed["files"]} == {file["sha256"] for file in first["files"]}
 
 
 def test_the_index_on_the_hub_moves_in_between(hub: LiveHub, wire: Wire, folder: Path) -> None:

@@ -218,6 +218,8 @@ def test_the_one_index_that_can_be_written(tmp_path: Path) -> None:
         "two": (None, (ours, IndexConfig("more", "hf:datasets/acme/index")), "ours"),
         "read only": ("theirs", (theirs,), "can only be read"),
         "bundled": (BUNDLED, (bundled,), "can only be read"),
+        "at a revision": ("hf:datasets/acme/index@v1", (), "read at v1"),
+        "no dataset": ("hf:acme/index", (), "is no index"),
         "missing": (str(tmp_path / "nosuch"), (), "does not exist"),
     }
     for name, (index, configured, said) in table.items():
