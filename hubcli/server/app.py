@@ -8,6 +8,7 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,7 +30,7 @@ from hubcli.server.faults import HubFault, RepoExists
 from hubcli.server.hub import Hub
 from hubcli.server.importer import snapshot_plain
 from hubcli.server.limits import Limits
-from hubcli.server.replies import damage_reply, fault_reply, http_reply, log, text_line
+from hubcli.server.replies import damage_reply, fault_reply, gone_reply, http_reply, log, text_line
 from hubcli.server.repos import RepoStore
 from hubcli.server.uploads import tidy
 
@@ -78,6 +79,7 @@ def create_app(
         HubFault: fault_reply,
         HubcliError: damage_reply,
         HTTPException: http_reply,
+        ClientDisconnect: gone_reply,
         Exception: damage_reply,
     }
     app = Starlette(routes=_routes(), exception_handlers=replies)

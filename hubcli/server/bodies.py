@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hubcli.errors import EntryError
+from hubcli.errors import EntryError, HubcliError
+from hubcli.server.disk import CHUNK
 from hubcli.server.faults import BodyFault, TooLarge
 from hubcli.strict_json import loads
 
@@ -23,12 +24,15 @@ def with_json(view: View) -> Callable[[Request], Awaitable[Response]]:
     """A route of a view that gets the request's JSON object; an empty body is an empty object."""
 
     async def route(request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
+        body = bytearray()
+
+        def take(piece: bytes) -> None:
+            body.extend(piece)
             if len(body) > MAX_BODY:
                 raise TooLarge(f"expected a body of at most {MAX_BODY} bytes")
-        return await run_in_threadpool(lambda: view(request, _object(body)))
+
+        await receive(request, take)
+        return await run_in_threadpool(lambda: view(request, _object(bytes(body))))
 
     route.__name__ = view.__name__
     return route
@@ -42,13 +46,28 @@ def _object(body: bytes) -> Json:
     return known({} if document is None else document, "body")
 
 
-async def drain(request: Request) -> None:
-    """Read the rest of a refused body, up to a bound: a client that is still sending would not see the answer."""
-    count = 0
+async def receive(request: Request, take: Callable[[bytes], None]) -> None:
+    """Give a body to `take` in pieces of about a MiB, off the event loop.
+
+    What `take` refuses is raised when the client has sent the rest, up to a bound: while it sends, it sees no answer.
+    """
+    waiting, refusal, unread = bytearray(), None, 0
     async for chunk in request.stream():
-        count += len(chunk)
-        if count > _DRAINED:
-            return
+        if refusal is not None:
+            unread += len(chunk)
+            if unread > _DRAINED:
+                break
+            continue
+        waiting += chunk
+        if len(waiting) >= CHUNK:
+            try:
+                await run_in_threadpool(take, bytes(waiting))
+            except HubcliError as error:
+                refusal = error
+            waiting.clear()
+    if refusal is not None:
+        raise refusal
+    await run_in_threadpool(take, bytes(waiting))
 
 
 def known(value: Any, where: str, names: Iterable[str] | None = None) -> Json:

@@ -14,7 +14,7 @@ from hubcli.server.faults import BodyFault, TooLarge
 from hubcli.server.limits import Limits
 from hubcli.server.names import check_path, is_commit_id
 from hubcli.server.ndjson import Lines
-from hubcli.server.objects import file_entry, lfs_entry
+from hubcli.server.objects import FileEntry, file_entry, lfs_entry
 from hubcli.server.repos import RepoStore
 from hubcli.server.uploads import Incoming
 
@@ -46,25 +46,15 @@ class CommitBody:
         """Drop every file that is not a blob by now."""
         self._files.close()
 
-    def sizes(self) -> list[tuple[str | None, int]]:
-        """(sha256, bytes) of every file that the commit brings."""
-        files = [one for one in self._operations if not isinstance(one, Drop)]
-        return [
-            (one.entry.sha256, one.entry.size) if isinstance(one, Put) else (one[1].sha256, one[1].size)
-            for one in files
-        ]
+    def changes(self) -> list[Change]:
+        """The changes in the order they came; the files in them are no blobs yet."""
+        return [one if not isinstance(one, tuple) else Put(one[0], _entry(*one)) for one in self._operations]
 
-    def keep(self) -> list[Change]:
-        """Make the files blobs; the changes in the order they came."""
-        changes: list[Change] = []
+    def keep(self) -> None:
+        """Make the files blobs."""
         for one in self._operations:
             if isinstance(one, tuple):
-                path, file = one
-                changes.append(Put(path, file_entry(path, file.size, file.sha256, file.git_oid())))
-                file.keep()
-            else:
-                changes.append(one)
-        return changes
+                one[1].keep()
 
     def _receive(self) -> Incoming:
         # its path comes after its content
@@ -129,6 +119,10 @@ class CommitBody:
         if fields.get("size", size) != size:
             raise BodyFault(f"{path}: expected the {size} bytes of LFS object {oid}, found {fields['size']}")
         return Put(path, lfs_entry(size, oid))
+
+
+def _entry(path: str, file: Incoming) -> FileEntry:
+    return file_entry(path, file.size, file.sha256, file.git_oid())
 
 
 def is_sha256(text: str) -> bool:

@@ -8,14 +8,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hubcli.errors import HubcliError
 from hubcli.server import pulls
-from hubcli.server.bodies import Json, count_of, drain, known, list_of, text_of
+from hubcli.server.bodies import Json, count_of, known, list_of, receive, text_of
 from hubcli.server.card import check_front_matter
 from hubcli.server.changes import changed
-from hubcli.server.commit_body import MAX_OPERATIONS, CommitBody, Header
-from hubcli.server.disk import CHUNK
-from hubcli.server.faults import BadRequestFault, BodyFault, NotImplementedFault, TooLarge
+from hubcli.server.commit_body import MAX_OPERATIONS, CommitBody
+from hubcli.server.faults import BodyFault, NotImplementedFault, TooLarge
 from hubcli.server.hub import hub_of, part
 from hubcli.server.limits import contents
 from hubcli.server.names import check_path
@@ -23,7 +21,7 @@ from hubcli.server.objects import Commit, FileEntry
 from hubcli.server.replies import flag
 from hubcli.server.repo import Repo, Words
 from hubcli.server.repo_routes import USER, repo_to_write, web_url
-from hubcli.server.writing import check_parent, commit_changes
+from hubcli.server.writing import check_parent, commit_edit
 
 
 def validate_yaml(request: Request, body: Json) -> Response:
@@ -79,11 +77,8 @@ async def commit(request: Request) -> Response:
     hub = hub_of(request)
     body = CommitBody(hub.store, hub.limits, room)
     try:
-        try:
-            await _received(request, body)
-        except HubcliError:
-            await drain(request)
-            raise
+        await receive(request, body.feed)
+        await run_in_threadpool(body.end)
         return await run_in_threadpool(_committed, request, repo, body)
     finally:
         await run_in_threadpool(body.close)
@@ -99,45 +94,29 @@ def _opened(request: Request) -> tuple[Repo, int]:
     return repo, max(room, 0)
 
 
-async def _received(request: Request, body: CommitBody) -> None:
-    waiting = bytearray()
-    async for chunk in request.stream():
-        waiting += chunk
-        if len(waiting) >= CHUNK:
-            await run_in_threadpool(body.feed, bytes(waiting))
-            waiting.clear()
-    await run_in_threadpool(body.feed, bytes(waiting))
-    await run_in_threadpool(body.end)
-
-
 def _committed(request: Request, repo: Repo, body: CommitBody) -> Response:
     hub, header, revision = hub_of(request), body.header, part(request, "revision")
     if header is None:
         raise BodyFault("commit: expected a header")
-    hub.limits.check_repo(repo, body.sizes())
-    words = Words(header.title, header.description, USER)
-    url = web_url(request, repo)
+    changes, words, url = body.changes(), Words(header.title, header.description, USER), web_url(request, repo)
+
+    def edit(head: Commit | None) -> dict[str, FileEntry]:
+        check_parent(revision, head, header.parent)
+        files = changed(head, changes)
+        hub.limits.check_repo(repo, [(entry.sha256, entry.size) for entry in files.values()])
+        return files
+
+    # once before anything is stored, and once more under the lock
+    edit(repo.resolve(revision) if repo.refs().branches else None)
+    body.keep()
     reply: dict[str, Any] = {"success": True, "hookOutput": ""}
     if flag(request, "create_pr"):
-        number, made = _proposed(repo, revision, body, words, header)
-        reply["pullRequestUrl"] = f"{url}/discussions/{number}"
+        pull = pulls.propose(repo, revision, edit, words)
+        made = str(pull.head)
+        reply["pullRequestUrl"] = f"{url}/discussions/{pull.number}"
     else:
-        made = commit_changes(repo, revision, body.keep(), words, hub.limits, parent=header.parent).id
+        made = commit_edit(repo, revision, edit, words).id
     return JSONResponse({**reply, "commitUrl": f"{url}/commit/{made}", "commitOid": made})
-
-
-def _proposed(repo: Repo, revision: str, body: CommitBody, words: Words, header: Header) -> tuple[int, str]:
-    if revision.startswith("refs/pr/"):
-        raise BadRequestFault("a pull request starts from a branch or a commit, not from another pull request")
-
-    def edit(base: Commit | None) -> dict[str, FileEntry]:
-        check_parent(revision, base, header.parent)
-        return changed(base, changes)
-
-    changes = body.keep()
-    with repo.locked():
-        pull = pulls.open_with_commit(repo, repo.resolve(revision), edit, words)
-    return pull.number, str(pull.head)
 
 
 def not_here(request: Request) -> Response:

@@ -15,10 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hubcli.errors import HubcliError
-from hubcli.server.bodies import Json, choice_of, count_of, drain, known, list_of, text_of
+from hubcli.server.bodies import Json, choice_of, count_of, known, list_of, receive, text_of
 from hubcli.server.commit_body import is_sha256
-from hubcli.server.disk import CHUNK
 from hubcli.server.faults import BadRequestFault, TooLarge, WriteDenied
 from hubcli.server.hub import hub_of, part, repo_type_of
 from hubcli.server.repo import Repo
@@ -70,11 +68,7 @@ async def put(request: Request) -> Response:
     oid, size = await run_in_threadpool(_allowed, request)
     file = await run_in_threadpool(Incoming, hub_of(request).store, oid, size)
     try:
-        try:
-            await _received(request, file)
-        except HubcliError:
-            await drain(request)
-            raise
+        await receive(request, file.write)
         await run_in_threadpool(_kept, file, oid, size)
     finally:
         await run_in_threadpool(file.drop)
@@ -95,16 +89,6 @@ def _allowed(request: Request) -> tuple[str, int]:
     if announced.isdigit() and int(announced) > int(size):
         raise TooLarge(f"{oid}: expected {size} bytes, found {announced} announced")
     return oid, int(size)
-
-
-async def _received(request: Request, file: Incoming) -> None:
-    waiting = bytearray()
-    async for chunk in request.stream():
-        waiting += chunk
-        if len(waiting) >= CHUNK:
-            await run_in_threadpool(file.write, bytes(waiting))
-            waiting.clear()
-    await run_in_threadpool(file.write, bytes(waiting))
 
 
 def _kept(file: Incoming, oid: str, size: int) -> None:

@@ -44,16 +44,22 @@ def open_discussion(repo: Repo, title: str, description: str, author: str, *, pu
         return _save(repo, new.having("comment", author, new.created, comment(description, new.created)))
 
 
-def open_with_commit(repo: Repo, base: Commit | None, edit: Edit, words: Words) -> Discussion:
-    """A pull request onto main of one commit after `base`. A commit that changes nothing opens none: BadRequestFault."""
-    commit = repo.write_commit(base, edit(base), words)
-    if base is None or commit is base:
-        raise BadRequestFault(f"{repo.id}: a pull request has to change something")
-    new = replace(_numbered(repo, words.title, words.author), target=MAIN, base=base.id, head=commit.id)
-    when = new.created
-    if words.message:
-        new = new.having("comment", words.author, when, comment(words.message, when))
-    return _save(repo, _with_commit(new, commit))
+def propose(repo: Repo, revision: str, edit: Edit, words: Words) -> Discussion:
+    """A pull request onto main of one commit, which `edit` makes after a revision.
+
+    A commit that changes nothing opens none: BadRequestFault.
+    """
+    if revision.startswith("refs/pr/"):
+        raise BadRequestFault("a pull request starts from a branch or a commit, not from another pull request")
+    with repo.locked():
+        base = repo.resolve(revision)
+        commit = repo.write_commit(base, edit(base), words)
+        if commit is base:
+            raise BadRequestFault(f"{repo.id}: a pull request has to change something")
+        new = replace(_numbered(repo, words.title, words.author), target=MAIN, base=base.id, head=commit.id)
+        if words.message:
+            new = new.having("comment", words.author, new.created, comment(words.message, new.created))
+        return _save(repo, _with_commit(new, commit))
 
 
 def commit_to(repo: Repo, revision: str, edit: Edit, words: Words) -> Commit:

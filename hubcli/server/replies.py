@@ -55,6 +55,12 @@ def http_reply(request: Request, error: Exception) -> Response:
     return error_reply(error.status_code, message, headers=dict(error.headers or {}))
 
 
+def gone_reply(_: Request, error: Exception) -> Response:
+    """What nobody reads: the client went away while it was sending."""
+    del error
+    return Response(status_code=400)
+
+
 def text_line(message: str) -> str:
     """Text from outside as one line of ASCII: nothing of it may end a header or drive a terminal."""
     return "".join(char if char.isascii() and char.isprintable() else ascii(char)[1:-1] for char in message)[:1000]

@@ -5,16 +5,13 @@ Whatever depends on how the repo is now is decided under its lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from hubcli.server import pulls
-from hubcli.server.changes import Change, changed
 from hubcli.server.faults import BadRequestFault, Conflict, Moved, RevisionMissing, WriteDenied
-from hubcli.server.limits import Limits
 from hubcli.server.names import check_ref_name, is_commit_id
-from hubcli.server.objects import Commit, FileEntry
-from hubcli.server.repo import MAIN, Repo, Words
+from hubcli.server.objects import Commit
+from hubcli.server.repo import MAIN, Edit, Repo, Words
 
 
 def check_changeable(repo: Repo) -> None:
@@ -25,27 +22,17 @@ def check_changeable(repo: Repo) -> None:
         )
 
 
-def commit_changes(
-    repo: Repo, revision: str, changes: Sequence[Change], words: Words, limits: Limits, *, parent: str | None = None
-) -> Commit:
-    """Make these changes the newest commit of a branch or of `refs/pr/<number>`, and return it.
+def commit_edit(repo: Repo, revision: str, edit: Edit, words: Words) -> Commit:
+    """Make what `edit` makes of them the newest files of a branch or of `refs/pr/<number>`; returns their commit.
 
-    Changes that change nothing give the commit there is. Raises Moved if `parent` is not the newest commit (any more),
-    RevisionMissing for a branch that is not there, EntryMissing for a drop of what is not there, TooLarge.
+    `edit` is called under the lock, and may raise to refuse. Files as they were give the commit there is. Raises
+    RevisionMissing for a branch that is not there.
     """
-
-    def edit(head: Commit | None) -> dict[str, FileEntry]:
-        check_parent(revision, head, parent)
-        files = changed(head, changes)
-        limits.check_repo(repo, [(entry.sha256, entry.size) for entry in files.values()])
-        return files
-
     with repo.locked():
         check_changeable(repo)
         if revision.startswith("refs/pr/"):
             return pulls.commit_to(repo, revision, edit, words)
-        branch = branch_of(repo, revision)
-        return repo.commit_to(branch, edit, words)
+        return repo.commit_to(branch_of(repo, revision), edit, words)
 
 
 def branch_of(repo: Repo, revision: str) -> str:

@@ -13,11 +13,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from hubcli.server import repo as repo_module
-from hubcli.server.changes import Drop, Put
-from hubcli.server.limits import Limits
 from hubcli.server.repo import Words
 from hubcli.server.repos import RepoStore
-from hubcli.server.writing import commit_changes
+from hubcli.server.writing import commit_edit
 from tests.server.served import content
 from tests.support.hub_server import LiveHub
 
@@ -145,10 +143,10 @@ def test_the_parent_is_looked_at_under_the_lock(
 
     def late(self: Any, **options: Any) -> Any:
         monkeypatch.setattr(repo_module.Repo, "locked", real)
-        commit_changes(repo, "main", [Put("other.txt", entry)], Words("in between"), Limits())
+        commit_edit(repo, "main", lambda before: {**before.files, "other.txt": entry}, Words("in between"))
         return real(self, **options)
 
     monkeypatch.setattr(repo_module.Repo, "locked", late)
-    with pytest.raises(Exception, match=r"A commit has happened since.*expected .*found"):
-        commit_changes(repo, "main", [Drop(".gitattributes")], Words("late"), Limits(), parent=head.id)
+    with pytest.raises(HfHubHTTPError, match=r"A commit has happened since.*expected .*found"):
+        apis[0].delete_file(".gitattributes", ID, parent_commit=head.id)
     assert set(repo.resolve("main").files) == {".gitattributes", "other.txt"}
