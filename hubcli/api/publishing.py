@@ -215,17 +215,17 @@ def _repository(repo: str | None, workspace: Workspace) -> Repository:
 
 
 def _drafted(what: object, name: str, version: str, base: Base | None, told: Json, workspace: Workspace) -> Draft:
-    """The draft, with what the entry that is there says; the version itself is taken for not there, so as to be compared."""
+    """The draft, made as if the version were not there yet: where it is, the two are compared."""
+    from itertools import takewhile
+
     from hubcli.api.drafting import draft
     from hubcli.index.entries import check_name, raise_faults
 
     raise_faults(name, tuple(check_name(name)))
-    entry = _entry(base, name)
+    entry, bare = _entry(base, name), version.partition("+")[0]
     if entry is not None:
-        told["description"] = told["description"] or entry.description
-        told["authors"] = told["authors"] or entry.authors
-        older = tuple(r for r in entry.releases if r.version.partition("+")[0] != version.partition("+")[0])
-        entry = replace(entry, releases=older) if older else None
+        before = takewhile(lambda release: release.version.partition("+")[0] != bare, entry.releases)
+        entry = replace(entry, releases=tuple(before))
     return draft(
         Path(str(what)).expanduser(), name=name, version=version, known_names=base.names if base else (), entry=entry,
         warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **told,
