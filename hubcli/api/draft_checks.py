@@ -186,8 +186,7 @@ def _base(checkpoint: Checkpoint, told: Told, seen: Seen, format: str) -> BaseMo
         key: next((value for base in found if (value := getattr(base, key)) is not None), None)
         for key in ("revision", "architecture", "weights_sha256", "quantization")
     }
-    if told.weights_sha256 or told.run:
-        known["weights_sha256"] = told.weights_sha256 or known["weights_sha256"]
+    known["weights_sha256"] = told.weights_sha256 or (None if _converted(id) else known["weights_sha256"])
     return BaseModel(id, **known)
 
 
@@ -260,11 +259,9 @@ def _sha256(base: BaseModel, where: str, told: Told) -> tuple[str | None, str | 
     What a package carries in another form has other bytes than the hub's file, and is not known by them.
     """
     from hubcli.bases import WEIGHTS, weights_sha256
-    from hubcli.packaged_bases import KNOWN
 
     if Path(where).is_dir():
-        packaged = KNOWN.get(base.id)
-        return (None if packaged is not None and packaged.conversion else weights_sha256(Path(where))), None
+        return (None if _converted(base.id) else weights_sha256(Path(where))), None
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     file = try_to_load_from_cache(base.id, WEIGHTS, revision=base.revision)
@@ -279,6 +276,13 @@ def _sha256(base: BaseModel, where: str, told: Told) -> tuple[str | None, str | 
         return None, None
     known = about.etag if about.etag and len(about.etag) == 64 else None
     return known, about.commit_hash if known else None
+
+
+def _converted(id: str) -> bool:
+    """Whether a package carries this base in another form than the hub has it."""
+    from hubcli.packaged_bases import KNOWN
+
+    return id in KNOWN and KNOWN[id].conversion is not None
 
 
 def _fit(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:

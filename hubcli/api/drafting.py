@@ -253,13 +253,13 @@ class _Work:
             rows = replace(rows, recipe=str(self.run.folder / facts.RECIPE))
         children = list(self.release.requires) if self.seen.kind == FUSION else []
         expr = draft_measure.expression(self.asked, children)
-        data = self.run.said.get("data") if self.run is not None else None
+        data = facts.rows_of(self.run.said, "data") if self.run is not None else []
         how = {
             "offline": self.workspace.offline is not None or None,
             "token": self.workspace.token,
             "warn": self.workspace.warn,
         }
-        findings, notes = draft_measure.check(expr, self.stated, rows, data if isinstance(data, list) else [], **how)
+        findings, notes = draft_measure.check(expr, self.stated, rows, data, **how)
         self.findings += findings
         self.notes += notes
 

@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hubcli.frozen import frozen
 from hubcli.manifest import Json, Metric, Release
+from hubcli.publishing.facts import mapping
 from hubcli.publishing.picked import ADAPTERHUB, OWN, PEFT
 
 LIBRARIES = {PEFT: "peft", ADAPTERHUB: "adapter-transformers", OWN: "hubcli"}
@@ -219,13 +220,13 @@ def _limits(facts: CardFacts) -> str:
 
 def training_lines(run: Json, recipe: Any, training: Json) -> tuple[str, ...]:
     """How it was trained, in a few lines: of a run and, where it is there, its recipe."""
-    data, rows = training.get("data") or {}, run.get("rows") or {}
+    data, rows = mapping(training.get("data")), mapping(run.get("rows"))
     counted = ", ".join(
         f"{rows[part]:,} rows to {what}" for part, what in _PARTS.items() if type(rows.get(part)) is int and rows[part]
     )
     licence = f" (licence: {plain(str(data['license']))})" if data.get("license") else ""
     lines = [f"Data: {plain(str(data.get('name') or 'not named'))}{licence}. {counted}."]
-    count = (run.get("parameters") or {}).get("trainable")
+    count = mapping(run.get("parameters")).get("trainable")
     if type(count) is int:
         lines.append(f"{plain(str(run.get('method')))}: {count:,} parameters train, the base is frozen.")
     if recipe is not None:
@@ -235,7 +236,7 @@ def training_lines(run: Json, recipe: Any, training: Json) -> tuple[str, ...]:
             f"{plain(train.optimiser)}, learning rate {train.learning_rate:g}, {plain(train.schedule)} schedule, "
             f"{plain(train.precision)}, batches of {train.batch_size}, {length}seed {recipe.seed}."
         )
-    versions = training.get("versions") or {}
+    versions = mapping(training.get("versions"))
     if versions:
         lines.append("Made with " + ", ".join(f"{plain(k)} {plain(str(v))}" for k, v in versions.items()) + ".")
     return tuple(lines)

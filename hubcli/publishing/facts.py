@@ -14,10 +14,18 @@ from hubcli import recipe as recipes
 from hubcli.errors import HubcliError, UsageError
 from hubcli.manifest import Json, Metric
 from hubcli.publishing.findings import Finding, of_error
+from hubcli.publishing.picked import is_picture
 from hubcli.recipe import Recipe
 
 RUN, RECIPE, ADAPTER, PLOT = "run.json", "recipe.toml", "adapter", "loss.png"
 RUN_V, DONE = 1, "done"
+# what a run tells, and as what; all else is not looked at
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("method", "pipeline"), str),
+    **dict.fromkeys(("config", "base", "head", "rows", "parameters", "best", "versions"), dict),
+    **dict.fromkeys(("data", "metrics", "files"), list),
+    **dict.fromkeys(("seed", "steps"), int),
+}
 MAX_RUN = 8 << 20  # bytes
 DIGITS = 4
 
@@ -35,7 +43,7 @@ class Run:
     def plot(self) -> Path | None:
         """Both curves, where they were drawn."""
         file = self.folder / PLOT
-        return file if file.is_file() and not file.is_symlink() else None
+        return file if is_picture(file) else None
 
     @property
     def told(self) -> Json:
@@ -56,6 +64,11 @@ def run_in(folder: Path) -> Run | None:
     said = strict_json.read(file, limit=MAX_RUN)
     if not isinstance(said, dict) or said.get("v") != RUN_V or not isinstance(said.get("recipe_sha256"), str):
         raise UsageError(f"{file}: expected a run of version {RUN_V}, found something else")
+    wrong = [key for key, kind in _KINDS.items() if said.get(key) is not None and not isinstance(said[key], kind)]
+    if wrong or not _sound_base(mapping(said.get("base"))):
+        raise UsageError(
+            f"{file}: expected what 'hubcli train' writes, found something else under {(wrong or ['base'])[0]}"
+        )
     if said.get("status") != DONE:
         raise UsageError(f"{folder}: expected a run that is done, found {said.get('status')!r:.40}", hint="--resume it")
     if not (folder / ADAPTER).is_dir():
@@ -69,11 +82,16 @@ def run_in(folder: Path) -> Run | None:
     return run
 
 
+def _sound_base(base: Json) -> bool:
+    texts = all(isinstance(base.get(key), str | None) for key in ("id", "revision", "architecture", "weights_sha256"))
+    return texts and isinstance(base.get("quantization"), dict | None)
+
+
 def _other_files(run: Run) -> list[Finding]:
     """Weights that are not those which the run wrote and measured."""
     found = []
-    for row in run.said.get("files") or ():
-        path, stated = (row.get("path"), row.get("sha256")) if isinstance(row, dict) else (None, None)
+    for row in rows_of(run.said, "files"):
+        path, stated = row.get("path"), row.get("sha256")
         if not isinstance(path, str) or not path.endswith(".safetensors") or "/" in path:
             continue
         file = run.folder / ADAPTER / path
@@ -89,7 +107,7 @@ def _other_files(run: Run) -> list[Finding]:
 def stated(adapter: Path, run: Run | None) -> tuple[list[Json], list[Finding]]:
     """The figures that a folder states, a row each as `hubcli.measured` has them; the test rows' where there are such."""
     findings: list[Finding] = []
-    rows: list[Json] = [row for row in (run.said.get("metrics") or ()) if isinstance(row, dict)] if run else []
+    rows = rows_of(run.said, "metrics") if run else []
     try:
         known = {(row.get("name"), row.get("split")) for row in rows}
         rows += [row for row in measured.read(adapter) if (row.get("name"), row.get("split")) not in known]
@@ -143,9 +161,9 @@ def training(run: Run | None) -> Json:
         "name": (run.recipe.data.name if run.recipe else None) or _dataset(said),
         "license": told.get("data_license"),
         "citation": told.get("citation"),
-        "sha256": [row["sha256"] for row in said.get("data") or () if isinstance(row, dict) and row.get("sha256")],
+        "sha256": [row["sha256"] for row in rows_of(said, "data") if isinstance(row.get("sha256"), str)],
     }
-    versions = said.get("versions") or {}
+    versions = mapping(said.get("versions"))
     found = {
         "recipe_sha256": said["recipe_sha256"],
         "data": {key: value for key, value in data.items() if value},
@@ -157,5 +175,15 @@ def training(run: Run | None) -> Json:
 
 
 def _dataset(said: Json) -> str | None:
-    rows = [row for row in said.get("metrics") or () if isinstance(row, dict)]
-    return next((row["dataset"] for row in rows if isinstance(row.get("dataset"), str)), None)
+    return next((row["dataset"] for row in rows_of(said, "metrics") if isinstance(row.get("dataset"), str)), None)
+
+
+def mapping(value: Any) -> Json:
+    """An object of a document that anyone may have written; empty where it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows_of(said: Mapping[str, Any], key: str) -> list[Json]:
+    """The objects in a list of such a document."""
+    value = said.get(key)
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

@@ -120,12 +120,13 @@ def _add(path: Path, role: str | None, picked: Picked) -> None:
     name, suffix = path.name, path.suffix.lower()
     if role is not None:
         _take(path, role, picked)
-    elif suffix in PICTURES and path.stat().st_size <= MAX_PICTURE:
-        with open_plain(path) as file:
-            if file.read(8).startswith(PICTURES[suffix]):
-                picked.pictures[name] = path
-            else:
-                picked.findings.append(Finding(name, "content", f"a {suffix[1:]} picture", "something else", id=UNSAFE))
+    elif suffix in PICTURES:
+        if is_picture(path):
+            picked.pictures[name] = path
+        else:
+            picked.findings.append(
+                Finding(name, "content", f"a {suffix[1:]} picture", "something else, or a large one", id=UNSAFE)
+            )
     elif LEFT_FILES.fullmatch(name):
         picked.notes.append(f"left out: {name}, which a training or a tool leaves behind")
     elif suffix in HARMLESS:
@@ -135,6 +136,15 @@ def _add(path: Path, role: str | None, picked: Picked) -> None:
         picked.findings.append(Finding(name, "code of an adapter is never published", hint=hint, id="E_REMOTE_CODE"))
     else:
         picked.findings.append(_unsafe(path, picked.format))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a plain one, no larger than a card should show, and begins as its suffix says."""
+    try:
+        with open_plain(path) as file:
+            return file.read(8).startswith(PICTURES[path.suffix.lower()]) and path.stat().st_size <= MAX_PICTURE
+    except (HubcliError, OSError):
+        return False
 
 
 def _take(path: Path, role: str, picked: Picked) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hubcli import api
-from hubcli.errors import PublishError, UsageError
+from hubcli.errors import HubcliError, PublishError, UsageError
 from hubcli.training.train import train
 from tests.publish import drafts
 from tests.publish.drafts import BASE_ID, drafted
@@ -177,3 +177,19 @@ def test_figures_kept_beside_an_adapter_are_asked_too(run: Path, trained: Path) 
         drafted(folder, data=trained / "rows.jsonl", **options)
     with pytest.raises(PublishError, match="no data to measure on is named"):
         drafted(folder, base=BASE_ID)
+
+
+KEYS = ("name", "path", "task", "method", "config", "base", "seed", "pipeline", "head", "rows", "data", "parameters", "steps", "best", "metrics", "files", "versions")  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_run_json_that_anyone_may_have_written(key: str, run: Path) -> None:
+    (run / "recipe.toml").unlink()
+    document = said(run)
+    for value in (7, "x", [], [[]], {"a": [1]}, {"id": 3}, {"labels": 5}, None, "\x1b[31m"):
+        (run / "run.json").write_text(json.dumps({**document, key: value}))
+        try:
+            found = drafted(run, base=BASE_ID, allow_unreproduced=True)
+        except HubcliError:
+            continue
+        assert found.release.base is not None and found.release.base.id == BASE_ID
