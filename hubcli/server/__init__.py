@@ -1,16 +1,20 @@
 """A small server that speaks the Hugging Face Hub's HTTP: `hubcli hub serve FOLDER`. Needs the extra `server`.
 
-Layers, arrows down: `run` (the socket) → `app` (routes) → `listing`, `info`, `tree`, `files` (the answers) → `hub`,
-`access`, `replies` → `importer` → `repos` (the storage, no HTTP) → `disk`, `objects`, `card`, `names`, `faults`.
+Layers, arrows down: `run` (the socket) → `app` (routes) → `listing`, `info`, `tree`, `files` (what is read),
+`repo_routes`, `commit_routes`, `ref_routes`, `lfs_routes`, `discussion_routes` (what is changed) → `hub`, `access`,
+`bodies`, `replies` → `importer`, `commit_body`, `ndjson` → `whole`, `writing`, `pulls`, `limits`, `uploads` (changes of
+the storage, no HTTP) → `repos`, `repo` (the storage) → `changes`, `discussions`, `objects`, `card`, `names` (values),
+`disk`, `crash`, `faults`.
 
-Two kinds of repos live in a served folder:
+Three kinds of repos live in a served folder:
 
 * *plain* ones, a person's own folders: `FOLDER/<org>/<name>/` or `FOLDER/models/<org>/<name>/` for models,
   `FOLDER/datasets/<org>/<name>/` for datasets. On every start what changed in them becomes a commit on main; nothing is
   ever written into them. A file `.private` or `.gated` in one closes the repo.
-* *imported* ones, made with `import_folder`, with branches and tags.
+* *imported* ones, made with `import_folder`, with branches and tags; whoever has the token changes them over HTTP, too.
+* those made over HTTP, by whoever has the token.
 
-Both are kept as commits that never change, below `FOLDER/.hub/` (see `repos`): what was served once under a commit id
+All are kept as commits that never change, below `FOLDER/.hub/` (see `repos`): what was served once under a commit id
 is served for ever.
 """
 

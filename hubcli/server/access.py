@@ -17,6 +17,8 @@ from hubcli.server.faults import (
 from hubcli.server.repo import Repo
 from hubcli.server.repos import RepoStore
 
+_ONLY_READS = "this hub server only reads: it was started without a token, or with --read-only"
+
 
 class Caller(enum.Enum):
     """Anonymous: no Authorization header. Writer: the server's token. Reader: its read token. Stranger: anything else."""
@@ -87,7 +89,7 @@ class Access:
         if caller is Caller.WRITER:
             return
         if self._read_only:
-            raise WriteDenied("this hub server only reads: it was started without a token, or with --read-only")
+            raise WriteDenied(_ONLY_READS)
         if caller is Caller.ANONYMOUS:
             raise WriteSignInNeeded("Invalid username or password.")
         if caller is Caller.STRANGER:
@@ -95,8 +97,13 @@ class Access:
         raise WriteDenied("this token may read and not write; writing needs the hub's own token")
 
     def signing_key(self) -> bytes:
-        """What upload addresses are signed with: a key that every process with the same token has."""
-        return hmac.digest(self._token or b"", b"hubcli upload address", "sha256")
+        """What upload addresses are signed with: a key that every process with the same token has.
+
+        WriteDenied where nobody writes.
+        """
+        if self._token is None or self._read_only:
+            raise WriteDenied(_ONLY_READS)
+        return hmac.digest(self._token, b"hubcli upload address", "sha256")
 
 
 def _checked(token: str | None, what: str) -> bytes | None:

@@ -49,7 +49,13 @@ class _RepoId(_Types):
     regex = "[^/]+(?:/[^/]+)?"
 
 
+class _Revision(_Types):
+    # the client codes every '/' of a revision; in a link that a person copies, they stand as they are
+    regex = "refs/(?:pr|heads|tags)/[^/]+|[^/]+"
+
+
 register_url_convertor("hub_types", _Types())
+register_url_convertor("hub_revision", _Revision())
 register_url_convertor("hub_repo", _RepoId())
 
 
@@ -108,17 +114,17 @@ def _routes() -> list[Route]:
         Route("/api/{types:hub_types}", listing.listing),
         *_writes(repo),
         *_discussions(f"{repo}/discussions"),
-        Route(f"{repo}/revision/{{revision}}", info.info),
-        Route(f"{repo}/tree/{{revision}}", tree.tree),
-        Route(f"{repo}/tree/{{revision}}/{{path:path}}", tree.tree),
+        Route(f"{repo}/revision/{{revision:hub_revision}}", info.info),
+        Route(f"{repo}/tree/{{revision:hub_revision}}", tree.tree),
+        Route(f"{repo}/tree/{{revision:hub_revision}}/{{path:path}}", tree.tree),
         Route(f"{repo}/refs", info.refs),
-        Route(f"{repo}/commits/{{revision}}", info.commits),
-        Route(f"{repo}/paths-info/{{revision}}", tree.paths_info, methods=["POST"]),
+        Route(f"{repo}/commits/{{revision:hub_revision}}", info.commits),
+        Route(f"{repo}/paths-info/{{revision:hub_revision}}", tree.paths_info, methods=["POST"]),
         Route(f"{repo}/auth-check", repo_routes.auth_check),
         Route(f"{repo}/auth-check/write", repo_routes.write_check),
         Route(repo, info.info),
-        Route("/{types:hub_types}/{repo:hub_repo}/resolve/{revision}/{path:path}", files.resolve),
-        Route("/{repo:hub_repo}/resolve/{revision}/{path:path}", files.resolve),
+        Route("/{types:hub_types}/{repo:hub_repo}/resolve/{revision:hub_revision}/{path:path}", files.resolve),
+        Route("/{repo:hub_repo}/resolve/{revision:hub_revision}/{path:path}", files.resolve),
     ]
 
 
@@ -130,8 +136,8 @@ def _writes(repo: str) -> list[Route]:
         Route("/api/repos/move", with_json(repo_routes.move), methods=["POST"]),
         Route("/api/validate-yaml", with_json(commit_routes.validate_yaml), methods=["POST"]),
         Route(f"{repo}/settings", with_json(repo_routes.settings), methods=["PUT"]),
-        Route(f"{repo}/preupload/{{revision}}", with_json(commit_routes.preupload), methods=["POST"]),
-        Route(f"{repo}/commit/{{revision}}", commit_routes.commit, methods=["POST"]),
+        Route(f"{repo}/preupload/{{revision:hub_revision}}", with_json(commit_routes.preupload), methods=["POST"]),
+        Route(f"{repo}/commit/{{revision:hub_revision}}", commit_routes.commit, methods=["POST"]),
         Route(f"{repo}/branch/{{name:path}}", with_json(ref_routes.add_branch), methods=["POST"]),
         Route(f"{repo}/branch/{{name:path}}", ref_routes.drop_branch, methods=["DELETE"]),
         Route(f"{repo}/tag/{{name:path}}", with_json(ref_routes.add_tag), methods=["POST"]),
@@ -139,9 +145,9 @@ def _writes(repo: str) -> list[Route]:
         Route("/{types:hub_types}/{repo:hub_repo}.git/info/lfs/objects/batch", batch, methods=["POST"]),
         Route("/{repo:hub_repo}.git/info/lfs/objects/batch", batch, methods=["POST"]),
         Route("/lfs/{types:hub_types}/{repo:hub_repo}/{oid}", lfs_routes.put, methods=["PUT"]),
-        Route(f"{repo}/super-squash/{{revision}}", commit_routes.not_here, methods=["POST"]),
+        Route(f"{repo}/super-squash/{{revision:hub_revision}}", commit_routes.not_here, methods=["POST"]),
         Route(f"{repo}/lfs-files/duplicate", commit_routes.not_here, methods=["POST"]),
-        Route(f"{repo}/xet-write-token/{{revision}}", commit_routes.not_here),
+        Route(f"{repo}/xet-write-token/{{revision:hub_revision}}", commit_routes.not_here),
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,21 @@ def test_what_the_client_makes_of_it(tmp_path: Path, online: None) -> None:
                 nobody.delete_repo(repo)
         with pytest.raises(HfHubHTTPError, match="401"):
             nobody.create_repo("acme/other")
+
+
+@pytest.mark.parametrize("options", [{}, {"read_token": READ}, {"token": TOKEN, "read_only": True}], ids=str)
+def test_no_upload_address_can_be_made_up_where_nobody_writes(tmp_path: Path, options: dict[str, Any]) -> None:
+    data, until = b"x", "4000000000"
+    oid = hashlib.sha256(data).hexdigest()
+    with demo(tmp_path, **options) as hub:
+        before = stored(hub.folder)
+        for token in (b"", TOKEN.encode(), READ.encode(), b"None"):
+            key = hmac.digest(token, b"hubcli upload address", "sha256")
+            parts = ("model", "acme/demo", oid, 1, int(until))
+            signature = hmac.digest(key, repr(parts).encode(), "sha256").hex()
+            path = f"/lfs/models/acme/demo/{oid}?size=1&until={until}&signature={signature}"
+            assert ask(hub.url, "PUT", path, body=data).status == 403
+        assert stored(hub.folder) == before
 
 
 def test_one_token_can_t_be_both() -> None:
