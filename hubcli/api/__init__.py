@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         index_remove,
         index_update,
     )
+    from hubcli.api.maintaining import deprecate, yank
     from hubcli.api.merging import merge
+    from hubcli.api.mirroring import mirror
     from hubcli.api.models import adapt, load_adapter
     from hubcli.api.plugin_checks import plugins_doctor, plugins_info, plugins_list
     from hubcli.api.predictions import run
@@ -41,7 +43,9 @@ _MODULES = {
     "predictions": ("run",),
     "converting": ("convert",),
     "comparing": ("compare",),
+    "maintaining": ("yank", "deprecate"),
     "merging": ("merge",),
+    "mirroring": ("mirror",),
     "evaluating": ("eval",),
     "exporting": ("export",),
     "fusing": ("fuse",),
@@ -64,6 +68,7 @@ __all__ = [
     "cache_size",
     "compare",
     "convert",
+    "deprecate",
     "doctor",
     "eval",
     "export",
@@ -96,6 +101,7 @@ __all__ = [
     "uninstall",
     "upgrade",
     "verify",
+    "yank",
 ]
 
 

@@ -53,9 +53,10 @@ ROWS: dict[int, Row] = {
     ),
     5: Row(
         "A name is one letter, a dash or an underscore away from a known one.",
-        "`index check` lists every pair of names that may be taken for each other; a pair that is meant is listed by hand.",
-        "hubcli/index/check.py",
-        ("test_names_that_are_taken_for_each_other", "test_no_near_pair_is_missed"),
+        "`index check` lists every pair of names, and of groups, that may be taken for each other, of new names (`--against`) also"
+        " those two edits away; a pair that is meant is listed by hand.",
+        "hubcli/index/similar.py, hubcli/index/check.py",
+        ("test_names_that_are_taken_for_each_other", "test_no_near_pair_is_missed", "test_what_a_proposal_changes"),
         "`install` does not warn that a name is near a popular one.",
     ),
     6: Row(
@@ -91,9 +92,11 @@ ROWS: dict[int, Row] = {
     ),
     11: Row(
         "A published version is edited, or published twice.",
-        "`index check --against` compares with what is published; an installed version never takes other files.",
-        "hubcli/index/check.py, hubcli/installer.py",
-        ("test_what_is_published_stays", "test_row_11_a_version_never_changes_its_files", "test_a_version_stands_once"),
+        "`index check --against` compares with what is published, at a git revision too, whose own settings and hooks are not run;"
+        " `--by` holds who proposes it against the owners of before; an installed version never takes other files.",
+        "hubcli/index/changes.py, hubcli/index/git.py, hubcli/index/owners.py, hubcli/installer.py",
+        ("test_what_is_published_stays", "test_what_a_proposal_changes", "test_nothing_of_a_hostile_repository_is_run",
+         "test_who_may_change_what", "test_row_11_a_version_never_changes_its_files", "test_a_version_stands_once"),
     ),
     12: Row(
         "An entry lies in the file of another name.",
@@ -252,9 +255,11 @@ ROWS: dict[int, Row] = {
     ),
     39: Row(
         "A release was yanked, quarantined or deprecated.",
-        "Yanked: by exact version or lock alone, with its reason. Quarantined: never. Deprecated: with a warning.",
-        "hubcli/resolver.py",
-        ("test_withdrawn_releases", "test_row_39_withdrawn_releases", "test_row_39_withdrawn_after_it_was_locked"),
+        "Yanked: by exact version or lock alone, with its reason. Quarantined: never. Deprecated: with a warning. `yank` and"
+        " `deprecate` change these keys alone.",
+        "hubcli/resolver.py, hubcli/index/edit.py",
+        ("test_withdrawn_releases", "test_one_key_of_one_release_changes", "test_the_help_says_what_happens",
+         "test_row_39_withdrawn_releases", "test_row_39_withdrawn_after_it_was_locked"),
     ),
     40: Row(
         "A policy holds for the command line and not for Python, or not for one of the commands.",
@@ -363,8 +368,9 @@ ROWS: dict[int, Row] = {
     ),
     57: Row(
         "An index names a hub of its own, and the person's token is sent there.",
-        "`HF_TOKEN` goes to `HF_ENDPOINT`'s origin alone; any other origin gets only the token a person bound to it.",
+        "`HF_TOKEN` goes to `HF_ENDPOINT`'s origin alone; any other origin gets only the token a person bound to it. An index on"
+        " the hub that has a token of its own gets no other.",
         "hubcli/hub/transport.py, hubcli/http.py",
-        ("test_row_57_a_token_reaches_the_origin_it_is_bound_to_alone", "test_a_token_reaches_its_origin_alone_also_across_redirects"),
+        ("test_install_from_a_private_index", "test_row_57_a_token_reaches_the_origin_it_is_bound_to_alone", "test_a_token_reaches_its_origin_alone_also_across_redirects"),
     ),
 }  # fmt: skip

@@ -99,6 +99,8 @@ WORKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "index remove": (("far",), {}),
     "index check": (("INDEX",), {}),
     "index build": (("INDEX", "site"), {}),
+    "yank": (("acme/here@1.0.0",), {"reason": "wrong labels", "index": "acme"}),
+    "deprecate": (("acme/here",), {"reason": "old", "index": "acme"}),
     "plugins list": ((), {}),
     "plugins info": (("lora",), {}),
     "cache dir": ((), {}),
@@ -168,7 +170,7 @@ def offline(door: Door, switch: str, command: str, arguments: tuple[str, ...], *
 
 OFFLINE_OPTION = (
     "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update",
-    "fuse", "merge", "convert", "export", "eval", "train", "publish",
+    "fuse", "merge", "convert", "export", "eval", "train", "publish", "yank", "deprecate",
 )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from hubcli import api
 from hubcli.index.sources import Digest
+from tests.registry.checkout import checkout, commit
+from tests.registry.entrydocs import entry, release, write, yank
 from tests.registry.test_strict_json import HOSTILE as HOSTILE_JSON
 from tests.support.adapters import IndexFolder, lora_files
 from tests.threats.doors import Door, Outcome, footprint, is_plain, threat
@@ -151,6 +153,24 @@ def test_a_name_that_is_taken_for_another(door: Door, case: str, index: IndexFol
     assert case in fault["found"] and "acme/legal-summarize" in fault["found"]
 
 
+PROPOSED_NAMES = {
+    # what is proposed, whether a check without --against passes it, and what both names are told as
+    "one edit": ("legal/sumarize", False, ("legal/sumarize", "legal/summarize")),
+    "two edits": ("legal/sumarise", True, ("legal/sumarise", "legal/summarize")),
+    "a group": ("lega1/contracts", False, ("lega1/", "legal/")),
+}
+
+
+@threat(5, PROPOSED_NAMES)
+def test_a_near_name_in_a_proposal(door: Door, case: tuple[str, bool, tuple[str, str]], tmp_path: Path) -> None:
+    name, passes, told = case
+    folder = checkout(tmp_path / "repo", entry("legal/summarize"))
+    write(folder, entry(name))
+    assert door("index check", str(folder)).document["ok"] == passes
+    (fault,) = door("index check", str(folder), against="main").document["faults"]
+    assert (fault["id"], fault["found"]) == ("E_NAME_COLLISION", " beside ".join(told))
+
+
 @threat(10, {"nested": "(a+)+$", "many": "(" + "a|" * 200 + "a)*$", "greedy": ".*" * 150 + "x"})
 def test_a_pattern_that_takes_for_ever(door: Door, case: str, index: IndexFolder) -> None:
     index.add("acme/demo", files=lora_files(target_modules=case))
@@ -179,6 +199,30 @@ def test_a_release_that_was_edited_after_publication(
     faults = door("index check", str(index.folder), against=str(tmp_path / "parent")).document["faults"]
     named = [fault["field"] for fault in faults if fault["id"] == "E_IMMUTABLE"]
     assert bool(named) == bool(id) and all(field.startswith("releases") for field in named), faults
+
+
+PROPOSED: dict[str, tuple[Callable[[Any], Any], str, str]] = {
+    "an owner yanks": (lambda document: document["releases"][0].update(yanked=yank()), "alice", ""),
+    "a stranger yanks": (lambda document: document["releases"][0].update(yanked=yank()), "mallory", "E_OWNER"),
+    "an owner edits": (lambda document: document["releases"][0].update(license="mit"), "alice", "E_IMMUTABLE"),
+    "a maintainer edits": (lambda document: document["releases"][0].update(license="mit"), "keeper", "E_IMMUTABLE"),
+    "an owner takes it away": (lambda document: document["releases"].pop(), "alice", "E_IMMUTABLE"),
+}
+
+
+@threat(11, PROPOSED)
+def test_a_proposal_against_a_revision(door: Door, case: tuple[Callable[[Any], Any], str, str], tmp_path: Path) -> None:
+    edit, by, id = case
+    document = entry("acme/demo", release(hub={"repo": "acme/demo", "commit": "c" * 40}), release("2.0.0"))
+    folder = checkout(tmp_path / "repo", document, under="index")
+    (folder / "_owners.json").write_text('{"v": 1, "maintainers": ["keeper"], "groups": {"acme": ["acme", "alice"]}}')
+    published = commit(folder, "owners")
+    edit(document)
+    write(folder, document)
+    commit(folder)
+    outcome = door("index check", str(folder), against=published, by=by)
+    assert [fault["id"] for fault in outcome.document["faults"]] == ([id] if id else []), outcome.text
+    assert outcome.document["ownership"] == "person" and (door.name == "python" or outcome.code == (4 if id else 0))
 
 
 @threat(11, ["1.0.0", "1.0.0+x"])

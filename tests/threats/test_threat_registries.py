@@ -14,6 +14,7 @@ from hubcli import api
 from hubcli.errors import HubcliError
 from tests.support.adapters import IndexFolder
 from tests.support.hostile_server import Hostile, Request, Send, reply
+from tests.support.hub_server import LiveHub
 from tests.support.static_server import StaticServer
 from tests.support.static_server import serve as serve_folder
 from tests.threats.conftest import COMMIT, REPO, hub_of
@@ -70,19 +71,19 @@ def test_an_index_that_does_not_answer_stops(door: Door, case: Any, tmp_path: Pa
         refused(door, id, 7, "install", "acme/demo")
 
 
-STATES: dict[str, dict[str, Any]] = {
-    "yanked": {"yanked": {"reason": "label leak", "date": "2026-02-02T00:00:00Z", "replacement": None}},
-    "quarantined": {"status": "quarantined", "status_reason": "label leak"},
-    "deprecated": {"status": "deprecated", "status_reason": "label leak"},
-}
+STATES = ("yanked", "quarantined", "deprecated")
 PROJECT = '[adapters]\n"acme/demo" = "^1.0"\n'
 WITHDRAWN = {f"{state}, {how}": (state, how) for state in STATES for how in ("new", "exact", "lock")}
 
 
-def withdraw(index: IndexFolder, state: str) -> None:
-    document = index.add("acme/demo")
-    document["releases"][0].update(STATES[state])
-    index.write("acme/demo", document)
+def withdraw(door: Door, index: IndexFolder, state: str) -> None:
+    """As the keepers of an index do it."""
+    where = {"index": str(index.folder), "reason": "label leak"}
+    if state == "yanked":
+        done = door("yank", "acme/demo@1.0.0", **where)
+    else:
+        done = door("deprecate", "acme/demo", status=state, **where)
+    assert (done.code, done.document["changed"]) == (0, True), done.text
 
 
 @threat(39, WITHDRAWN)
@@ -91,7 +92,7 @@ def test_a_release_that_was_withdrawn(door: Door, case: tuple[str, str], index: 
     index.add("acme/demo")
     Path("adapters.toml").write_text(PROJECT)
     api.lock()
-    withdraw(index, state)
+    withdraw(door, index, state)
     outcome = door("sync") if how == "lock" else door.install("acme/demo" + ("@1.0.0" if how == "exact" else ""))
     stops = {"quarantined": "E_QUARANTINED"} if how != "new" else {"quarantined": "E_QUARANTINED", "yanked": "E_YANKED"}
     assert (outcome.id, outcome.code) == (stops.get(state), 6 if state in stops else 0), outcome.text
@@ -119,7 +120,7 @@ def test_no_way_around_a_quarantine(door: Door, case: Any, index: IndexFolder, r
     index.add("acme/demo")
     Path("adapters.toml").write_text(PROJECT)
     api.lock()
-    withdraw(index, "quarantined")
+    withdraw(door, index, "quarantined")
     if command == "run" and door.name == "python":
         arguments = (arguments[0], [arguments[1]])
     refused(door, "E_QUARANTINED", 6, command, *arguments, **options)
@@ -130,7 +131,7 @@ def test_no_repair_and_no_upgrade_around_a_quarantine(door: Door, index: IndexFo
     index.add("acme/demo")
     path = Path(api.install("acme/demo")["installed"][0]["path"])
     (path / "README.md").unlink()
-    withdraw(index, "quarantined")
+    withdraw(door, index, "quarantined")
     for command, options in (("verify", {"repair": True}), ("upgrade", {})):
         outcome = door(command, **options)
         assert (outcome.id, outcome.code) == ("E_QUARANTINED", 6), (command, outcome.text)
@@ -194,6 +195,45 @@ def test_a_token_reaches_the_origin_it_is_bound_to(
             assert tokens_seen(index.requests) == {BOUND}
             assert tokens_seen(cdn.requests) == {""}
     no_secrets(*(o.text for o in outcomes), *capfd.readouterr(), roots=(tmp_path / "work", home))
+
+
+@threat(57, ["bound to the index", "the person's own"])
+def test_a_private_index_on_the_hub(
+    door: Door, case: str, tmp_path: Path, home: Path, tokens: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries, settings and files of it come by one token; where the hub redirects to sees none."""
+    source = IndexFolder(tmp_path / "source")
+    source.add("acme/demo", files=FILES)
+    token = BOUND if case == "bound to the index" else SECRET
+    with Hostile(lambda request, send: send(reply(404))) as cdn:
+
+        def redirecting(app: Any) -> Any:
+            async def answer(scope: Any, receive: Any, send: Any) -> None:
+                if scope["type"] == "http" and "/_files/" in scope["path"]:
+                    start = {"type": "http.response.start", "status": 302}
+                    await send(
+                        {**start, "headers": [(b"location", f"{cdn.url}/x".encode()), (b"content-length", b"0")]}
+                    )
+                    await send({"type": "http.response.body", "body": b""})
+                else:
+                    await app(scope, receive, send)
+
+            return answer
+
+        with (
+            LiveHub(tmp_path / "hub", token=token) as hub,
+            LiveHub(tmp_path / "hub", wrap=redirecting, token=token) as far,
+        ):
+            hub.import_folder("acme/index", source.folder, repo_type="dataset", private=True)
+            api.index_add("team", "hf:datasets/acme/index", token_env="TEAM_TOKEN" if token == BOUND else None)
+            monkeypatch.setenv("HF_ENDPOINT", far.url)
+            outcomes = [door("index update", "team"), door.install("acme/demo")]
+            assert [outcome.code for outcome in outcomes] == [0, 3], [outcome.text for outcome in outcomes]
+            assert cdn.requests and tokens_seen(cdn.requests) == {""}
+            monkeypatch.setenv("HF_ENDPOINT", hub.url)
+            outcomes += [door.install("acme/demo"), door("index list")]
+            assert [outcome.code for outcome in outcomes[2:]] == [0, 0], outcomes
+    no_secrets(*(o.text for o in outcomes), roots=(tmp_path / "work", home))
 
 
 @threat(38, ["a hub that refuses", "an index that refuses", "an index that redirects"])

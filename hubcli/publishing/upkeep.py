@@ -1,0 +1,118 @@
+"""An edit of an entry by those who keep an index: the file of a folder in its place, or a pull request on the hub."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hubcli.errors import DiskError, NotFoundError
+from hubcli.frozen import frozen
+from hubcli.index.edit import Edited
+from hubcli.index.sources import ENTRY_LIMIT, entry_files
+from hubcli.publishing.draft import DraftFile
+from hubcli.publishing.into_git import IntoGit
+from hubcli.publishing.into_hub import IntoHub
+from hubcli.publishing.place import Place
+
+Editing = Callable[[bytes | None, list[str]], Edited]
+
+
+@frozen
+class Kept:
+    """Where an edit stands: the file that was written, or the pull request; `next` is the command or the page to go on with."""
+
+    edited: Edited
+    file: str | None = None
+    pull_request: str | None = None
+    next: str | None = None
+    changed: bool = False
+
+
+def keep(place: Place, name: str, title: str, editing: Editing, *, dry_run: bool) -> Kept:
+    """Edit one entry of an index.
+
+    Args:
+        place: the index, as `places.place_of` finds it.
+        title: of the commit or pull request.
+        editing: the entry's bytes (None: no such name) and all names → the edit.
+
+    Raises:
+        NotFoundError, EntryError: as `editing`. DiskError: the file can't be read or written.
+        NetworkError, RaceError, PolicyError: as the hub says.
+    """
+    if isinstance(place, IntoHub):
+        return _on_hub(place, name, title, editing, dry_run)
+    folder: Path = place.folder  # type: ignore[attr-defined]
+    file = folder / f"{name}.json"
+    edited = editing(_read(file), [other for other, _ in entry_files(folder)])
+    if edited.changed and not dry_run:
+        _put(file, edited.data)
+    there = shlex.quote(str(folder))
+    following = f"git -C {there} commit -m {shlex.quote(title)} -- {shlex.quote(f'{name}.json')}"
+    in_git = isinstance(place, IntoGit) and edited.changed
+    return Kept(edited, str(file), None, following if in_git else None, edited.changed and not dry_run)
+
+
+def _on_hub(place: IntoHub, name: str, title: str, editing: Editing, dry_run: bool) -> Kept:
+    repository = place.repository
+    base = place.base(name)
+    edited = editing(base.entry, [*base.names])
+    if not edited.changed:
+        return Kept(edited)
+    for number, head in _waiting(place, title):
+        entry = repository.read(head, f"{name}.json", ENTRY_LIMIT)
+        if entry is not None and not editing(entry, [*base.names]).changed:
+            page = f"{repository.where}/discussions/{number}"
+            return Kept(edited, None, page, page)
+    if dry_run:
+        return Kept(edited)
+    draft = DraftFile(f"{name}.json", len(edited.data), "", None, data=edited.data)
+    made: Any = repository.commit([draft], (), title=title, text="", parent=base.version, pull_request=True)
+    page = f"{repository.where}/discussions/{made.pr_num}"
+    return Kept(edited, None, page, page, True)
+
+
+def _waiting(place: IntoHub, title: str) -> list[tuple[int, str]]:
+    """(number, commit) of the open pull requests with this title."""
+    name = place.repository.name
+    with place.repository.client() as api:
+        asked: Any = api.get_repo_discussions(
+            name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
+        )
+        numbers = sorted(one.num for one in asked if one.is_pull_request and one.title == title)
+        heads = [(n, api.repo_info(name, repo_type="dataset", revision=f"refs/pr/{n}").sha) for n in numbers]
+    return [(number, head) for number, head in heads if head]
+
+
+def _read(file: Path) -> bytes | None:
+    """The entry's file; None where there is none. A link is none of the index's."""
+    if file.is_symlink():
+        raise NotFoundError(f"{file} is a link: an entry is a regular file")
+    try:
+        with file.open("rb") as stream:
+            return stream.read(ENTRY_LIMIT + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DiskError(f"can't read {file}", cause=error.strerror) from None
+
+
+def _put(file: Path, data: bytes) -> None:
+    """Whole or not at all, with the rights that it had."""
+    temporary = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
+    try:
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(file.stat().st_mode & 0o777)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DiskError(f"can't write {file}", cause=error.strerror) from None
