@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.errors import BaseNotFoundError, HubcliError, OfflineError
+from hubcli.hub.folder import open_folder
 from hubcli.installer import check_documents
 from hubcli.manifest import BaseModel, Head, Json, Release
 from hubcli.publishing import documents
 from hubcli.publishing.findings import Finding, of_error
-from hubcli.publishing.picked import PEFT, Picked
+from hubcli.publishing.picked import OWN, PEFT, Picked
 from hubcli.refs import Ref
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ BOOKKEEPING = (
     *("modules_to_save", "tokenizer_name_or_path"),
 )
 MAX_VALUE = 2000  # characters of a config's value that an entry repeats
+COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 UNFIT = "the base does not fit"
 
 
@@ -86,17 +89,24 @@ def seen(stage: Path, picked: Picked, told: Told, release: Release) -> Seen:
 
     kind = "fusion" if picked.format.endswith("fusion") else "adapter"
     seen = Seen(release, kind)
-    with seen.found(documents.config_file(picked.format)):
-        checkpoint = formats.read(stage)
+    file = documents.config_file(picked.format)
+    with seen.found(file):
+        own = formats.read(stage) if picked.format.startswith(OWN) else None  # which judges the manifest's fields
+        said = open_folder(Ref("folder", str(stage))).record.release
+        early = replace(
+            release, method=said.method, base=said.base
+        )  # of one mind with itself, and what its plugin reads
+        check_documents(stage, early, kind, picked.headers, allow_base_mismatch=False, warn=seen.notes.append)
+        checkpoint = own or formats.read(stage)
         labels = checkpoint.labels or labels_in(stage / "config.json") or tuple(_labels(told.run))
         base = _base(checkpoint, told, seen, picked.format)
-        seen.release = replace(release, **_facts(stage, checkpoint, labels, told, kind), base=base)
+        seen.release = replace(release, **_facts(said, checkpoint, labels, told, kind), base=base)
         seen.children = tuple(map(str, checkpoint.config.get("of") or ())) if kind == "fusion" else ()
         _check_run(checkpoint, told, seen)
         if base is None:
             return seen
         _rewrite(stage, picked.format, base, checkpoint.base)
-        with seen.found(documents.config_file(picked.format)):
+        with seen.found(file):
             check_documents(
                 stage, seen.release, kind, picked.headers, allow_base_mismatch=False, warn=seen.notes.append
             )
@@ -104,22 +114,15 @@ def seen(stage: Path, picked: Picked, told: Told, release: Release) -> Seen:
     return seen
 
 
-def _facts(stage: Path, checkpoint: Checkpoint, labels: tuple[str, ...], told: Told, kind: str) -> dict[str, Any]:
+def _facts(said: Release, checkpoint: Checkpoint, labels: tuple[str, ...], told: Told, kind: str) -> dict[str, Any]:
     """Method, its config, task and head, as fields of a release."""
-    task = told.task or told.run.get("pipeline") or _said_task(stage)
+    task = told.task or told.run.get("pipeline") or said.task
     heads = tuple(checkpoint.heads)
     found: dict[str, Any] = {"task": task, "head": Head(labels, _names(checkpoint, heads)) if heads else None}
     if kind == "fusion":
         return found
     method = told.run.get("method") or checkpoint.method
     return {**found, "method": method, "method_config": told.run.get("config") or _config(checkpoint)}
-
-
-def _said_task(stage: Path) -> str | None:
-    """The task that the folder's own config says."""
-    from hubcli.hub.folder import open_folder
-
-    return open_folder(Ref("folder", str(stage))).record.release.task
 
 
 def _names(checkpoint: Checkpoint, heads: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,6 +189,11 @@ def _base(checkpoint: Checkpoint, told: Told, seen: Seen, format: str) -> BaseMo
         key: next((value for base in found if (value := getattr(base, key)) is not None), None)
         for key in ("revision", "architecture", "weights_sha256", "quantization")
     }
+    if known["revision"] is not None and not (isinstance(known["revision"], str) and COMMIT.match(known["revision"])):
+        seen.notes.append(
+            f"{file}: the revision {ascii(known['revision'])[:60]} of the base is no commit, and left out"
+        )
+        known["revision"] = None
     known["weights_sha256"] = told.weights_sha256 or (None if _converted(id) else known["weights_sha256"])
     return BaseModel(id, **known)
 
@@ -286,7 +294,7 @@ def _converted(id: str) -> bool:
 
 
 def _fit(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
-    """Every tensor at its module of the base, read from its config alone.
+    """Every tensor at its module of the base, which is read from its config alone where that is enough.
 
     Raises:
         HubcliError: as loading does.
@@ -308,7 +316,8 @@ def _fit(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
         return
     seen.classes = len(labels)
     place = BaseModel(seen.where or base.id, None if Path(seen.where or "").is_dir() else base.revision)
-    model, _, _ = load_base(place, release.task, labels, offline=told.offline, token=told.token, weights=False)
+    whole = bool(checkpoint.others)  # they are compared with the base's own
+    model, _, _ = load_base(place, release.task, labels, offline=told.offline, token=told.token, weights=whole)
     structure = Structure(model)
     check_architecture(base, structure, base.id)
     seen.release = replace(release, base=replace(base, architecture=base.architecture or structure.architecture))

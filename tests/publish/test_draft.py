@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
 from hubcli import api
-from hubcli.errors import PublishError
+from hubcli.errors import HubcliError, PublishError
 from hubcli.index.entries import check_entry
 from tests.publish import drafts
 from tests.publish.drafts import BASE_ID, NAME, drafted
@@ -146,3 +148,38 @@ def test_a_fusion_requires_what_it_works_over(base: Path, tmp_path: Path) -> Non
     }
     (code,) = re.findall(r"```python\n(.*?)```", (found.files[0].data or b"").decode(), re.DOTALL)
     exec(compile(code, "card", "exec"), {})
+
+
+FIELDS = {
+    "adapter_config.json": ("base_model_name_or_path", "revision", "task_type", "modules_to_save", "peft_type", "target_modules", "r"),
+    "manifest.json": ("base", "method", "config", "heads", "labels", "added_head", "origin", "others", "task", "kind"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "key"), [(file, key) for file, keys in FIELDS.items() for key in keys])
+def test_a_config_that_anyone_may_have_written(file: str, key: str, base: Path, made: Path, tmp_path: Path) -> None:
+    if file == "manifest.json":
+        handle = api.adapt(AutoModelForSequenceClassification.from_pretrained(base, num_labels=2))
+        handle.add("bottleneck", "own", {"reduction_factor": 4})
+        handle.save("own", tmp_path / "one", "hubcli")
+    else:
+        shutil.copytree(made / "lora", tmp_path / "one")
+    before = (tmp_path / "one" / file).read_text()
+    for value in (
+        7,
+        "",
+        "x",
+        [],
+        [[]],
+        {"a": [1]},
+        {"id": 3},
+        {"id": BASE_ID, "revision": 4},
+        True,
+        "\u202e",
+        "/home/ann/x",
+    ):
+        (tmp_path / "one" / file).write_text(before)
+        drafts.edit(tmp_path / "one" / file, **{key: value})
+        with contextlib.suppress(HubcliError):
+            found = drafted(tmp_path / "one", **({"base": BASE_ID} if file == "manifest.json" else {}))
+            assert found.release.base is not None and found.release.base.id == BASE_ID
