@@ -87,6 +87,7 @@ __all__ = [
     "load_adapter",
     "lock",
     "merge",
+    "mirror",
     "outdated",
     "plugins_doctor",
     "plugins_info",

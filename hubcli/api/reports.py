@@ -58,7 +58,7 @@ def listed(item: Installed) -> Json:
     }
 
 
-def _error(error: HubcliError) -> Json:
+def error_row(error: HubcliError) -> Json:
     """The `error` object of every command."""
     return {"id": error.id, "message": error.message, "cause": error.cause, "hint": error.hint}
 
@@ -82,5 +82,5 @@ class Report:
         except HubcliError as error:
             if not self.keep_going:
                 raise
-            self.document["failed"].append({"ref": ref, "error": _error(error)})
+            self.document["failed"].append({"ref": ref, "error": error_row(error)})
             self.document.setdefault("exit_code", error.exit_code)

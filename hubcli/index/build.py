@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubcli.errors import ContentError, DiskError, NotFoundError
+from hubcli.errors import ContentError, DiskError, EntryError, NotFoundError
 from hubcli.index.entries import check_entry, raise_faults
 from hubcli.index.sources import FILES, Digest, Raw, check_endpoint, entry_files, read_entries, read_meta
-from hubcli.index.static import ENTRIES, FORMAT, INDEX, measure, read_index
+from hubcli.index.static import ENTRIES, FORMAT, INDEX, entries_path, measure, read_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,13 @@ class Built:
 
 
 def build_site(
-    folder: Path, out: Path, *, name: str | None = None, endpoint: str | None = None, dry_run: bool = False
+    folder: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    endpoint: str | None = None,
+    dry_run: bool = False,
+    in_one_step: bool = False,
 ) -> Built:
     """Build a static index of an index folder; the same folder gives the same bytes.
 
@@ -39,6 +45,8 @@ def build_site(
         name: what the index calls itself; default: what `_index.json` says, else "index".
         endpoint: the hub of its files; default: what `_index.json` says.
         dry_run: check everything, write nothing.
+        in_one_step: give the entries of each state a file of their own, so that whoever reads between two writes, or after a
+            kill, has the state before or the new one.
 
     Raises:
         NotFoundError: no such folder.
@@ -52,6 +60,8 @@ def build_site(
     endpoint = endpoint or meta.get("endpoint")
     check_endpoint(endpoint, "endpoint")
     data, promised = _pack(_checked(read_entries(entry_files(folder)), folder))
+    if in_one_step:
+        promised["entries"]["path"] = f"entries-{promised['entries']['sha256'][:16]}.jsonl.gz"
     document = {"format": FORMAT, "name": name or meta.get("name") or "index", **promised, "endpoint": endpoint}
     index = json.dumps(document, indent=2).encode() + b"\n"
     read_index(index, str(out / INDEX))
@@ -59,8 +69,7 @@ def build_site(
         files = _copy_files(folder / FILES, out / FILES, dry_run)
         if not dry_run:
             out.mkdir(parents=True, exist_ok=True)
-            _replace(out / ENTRIES, data)
-            _replace(out / INDEX, index)
+            _switch(out, data, index, promised["entries"].get("path", ENTRIES))
     except OSError as error:
         raise DiskError(f"can't write the static index to {out}", cause=error.strerror) from None
     return Built(promised["count"], promised["snapshot"], files)
@@ -106,11 +115,26 @@ def _copy_files(source: Path, target: Path, dry_run: bool) -> int:
     return len(files)
 
 
-def _replace(file: Path, data: bytes) -> None:
-    if file.exists():
-        with contextlib.suppress(OSError):
-            if file.read_bytes() == data:
-                return
+def _switch(out: Path, data: bytes, index: bytes, path: str) -> None:
+    """From one state to the next by one rename; the entries of the state before stay for those who are reading them."""
+    before = ""
+    with contextlib.suppress(OSError, EntryError):
+        before = entries_path(read_index((out / INDEX).read_bytes(), str(out / INDEX)))
+    for name in dict.fromkeys((path, ENTRIES)):
+        _replace(out / name, data)
+    if not _replace(out / INDEX, index):
+        return
+    for old in out.glob("entries-*.jsonl.gz"):
+        if old.name not in (path, before):
+            old.unlink()
+
+
+def _replace(file: Path, data: bytes) -> bool:
+    """Write a file by one rename; False where it has these bytes already."""
+    with contextlib.suppress(OSError):
+        if file.read_bytes() == data:
+            return False
     temporary = file.with_name(file.name + ".tmp")
     temporary.write_bytes(data)
     temporary.replace(file)
+    return True

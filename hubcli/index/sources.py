@@ -21,6 +21,7 @@ ENTRY_LIMIT = 256 * 1024
 META_LIMIT = 64 * 1024
 FILES = "_files"
 META = "_index.json"
+STATIC = "index.json"  # what makes a folder a static index; it may hold the entries that it was built of, too
 Raw = tuple[str, bytes]
 
 
@@ -166,7 +167,7 @@ def entry_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             continue
         if group.is_dir():
             found += [(f"{group.name}/{e.name[:-5]}", e) for e in os.scandir(group.path) if e.name.endswith(".json")]
-        elif group.name.endswith(".json"):
+        elif group.name.endswith(".json") and group.name != STATIC:
             found.append((group.name[:-5], group))
     return iter(sorted(found, key=lambda pair: os.fsencode(pair[0])))
 

@@ -1,7 +1,8 @@
 """A static index: `index.json` and `entries.jsonl.gz`, built from a folder, and read over HTTP or from a disk.
 
-`index.json` promises the snapshot; a reader asks for it alone as long as its ETag holds, and takes
-`entries.jsonl.gz` when the snapshot is another. A line of that file is `["group/name", "the entry's text as its
+`index.json` promises the snapshot; a reader asks for it alone as long as its ETag holds, and takes the entries
+when the snapshot is another. They may lie under a name of their own for each state, which `index.json` says, so that
+replacing it is the one step from state to state. A line of that file is `["group/name", "the entry's text as its
 file holds it"]`, by name.
 """
 
@@ -18,13 +19,13 @@ from typing import IO, TYPE_CHECKING, Any
 from hubcli import schema, strict_json
 from hubcli.errors import EntryError, NotFoundError
 from hubcli.index.entries import raise_faults
-from hubcli.index.sources import ENTRY_LIMIT, FILES, META_LIMIT, Raw, Snapshot, check_endpoint
+from hubcli.index.sources import ENTRY_LIMIT, FILES, META_LIMIT, STATIC, Raw, Snapshot, check_endpoint
 
 if TYPE_CHECKING:
     from hubcli.http import Http
 
 FORMAT = 1
-INDEX, ENTRIES = "index.json", "entries.jsonl.gz"
+INDEX, ENTRIES = STATIC, "entries.jsonl.gz"
 MAX_UNPACKED = 512 * 1024 * 1024
 MAX_RATIO = 20
 SMALL = 16 * 1024 * 1024
@@ -63,13 +64,13 @@ class HttpSource:
         return etag or "", snapshot
 
     def _entries(self, document: dict[str, Any]) -> Iterator[Raw]:
-        promised = document["entries"]
+        promised, url = document["entries"], self._url + entries_path(document)
         with tempfile.TemporaryFile() as file:
-            with self._http.get(self._url + ENTRIES, max_bytes=promised["size"]) as response:
+            with self._http.get(url, max_bytes=promised["size"]) as response:
                 for piece in response.chunks():
                     file.write(piece)
             file.seek(0)
-            yield from unpack(file, document, self._url + ENTRIES)
+            yield from unpack(file, document, url)
 
 
 class StaticFolderSource:
@@ -97,13 +98,18 @@ class StaticFolderSource:
         return now, Snapshot(document["snapshot"], self._entries(document), document.get("endpoint"), roots, document)
 
     def _entries(self, document: dict[str, Any]) -> Iterator[Raw]:
-        file = self.folder / ENTRIES
+        file = self.folder / entries_path(document)
         try:
             stream = file.open("rb")
         except OSError as error:
             raise NotFoundError(f"{file} can't be read", cause=error.strerror) from None
         with stream:
             yield from unpack(stream, document, str(file))
+
+
+def entries_path(document: dict[str, Any]) -> str:
+    """The name of the file with the entries that an `index.json` promises."""
+    return str(document["entries"].get("path", ENTRIES))
 
 
 def read_index(raw: bytes, where: str) -> dict[str, Any]:
