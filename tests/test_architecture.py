@@ -65,6 +65,7 @@ ROOMS: dict[str, list[str]] = {
         "lockfile",
         "installer",
         "publishing",
+        "mirroring",
     ],
     "tensor side": [
         "adapter",
