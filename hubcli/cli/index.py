@@ -117,7 +117,8 @@ def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
     """
     report = api.index_check(folder, against=against, by=by)
     lines = [
-        f"{f['file']}: {f['field']}: expected {f['expected']}, found {f['found']} ({f['id']})" for f in report["faults"]
+        ": ".join(filter(None, (f["file"], f["field"], f"expected {f['expected']}, found {f['found']} ({f['id']})")))
+        for f in report["faults"]
     ]
     out.data(report, [*lines, f"{report['entries']} entries, {len(lines)} faults"])
     if against is not None:
