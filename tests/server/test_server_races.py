@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -130,6 +131,25 @@ def test_a_repo_deleted_and_made_again_meanwhile_is_one_repo(apis: list[HfApi]) 
     push(apis[1], 99, None)
     assert len(apis[0].list_repo_commits(ID)) == len({c.commit_id for c in apis[1].list_repo_commits(ID)})
     assert "left/99.txt" in apis[0].list_repo_files(ID)
+
+
+def test_the_lock_that_is_held_is_the_one_of_the_repo_that_is_there(
+    apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repo is deleted and made again between the opening of its lock file and the lock on it."""
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    real = FileLock.acquire
+
+    def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(FileLock, "acquire", real)
+        held = real(self, *arguments, **options)
+        repo.path.rename(tmp_path / "gone")
+        apis[0].create_repo(ID)
+        return held
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with repo.locked(), pytest.raises(Timeout):
+        FileLock(repo.path / ".lock", timeout=0).acquire()
 
 
 def test_the_parent_is_looked_at_under_the_lock(
