@@ -31,12 +31,12 @@ def publish_composition(
     version: str,
     place: Place,
     workspace: Workspace,
-    told: Json,
+    said: Json,
     dry_run: bool,
     say: Callable[[str], None],
     plan: Callable[[Json], None] | None,
 ) -> Json:
-    """The report of a composition that was, or would be, entered into an index; `told` holds license, description, authors.
+    """The report of a composition that was, or would be, entered into an index; `said` holds license, description, authors.
 
     Raises:
         HubcliError: as `hubcli.api.publish`.
@@ -44,12 +44,12 @@ def publish_composition(
     base = place.base(name)
     if base.entry is not None:
         before = parsed(base.entry, name)
-        told["description"] = told["description"] or before["description"]
-        told["authors"] = told["authors"] or [author["name"] for author in before["authors"]]
+        said["description"] = said["description"] or before["description"]
+        said["authors"] = said["authors"] or [author["name"] for author in before["authors"]]
     found, own = _parts(expr, name, place, workspace)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told["license"] = told["license"] or "none"
-    draft = composed(expr, name, version, found, place=own, published=now, **told)
+    said["license"] = said["license"] or "none"
+    draft = composed(expr, name, version, found, place=own, published=now, **said)
     publisher = _publisher(base, name, workspace)
     check_rights(base, name, publisher, place.where)
     foreseen = entered(place, draft, draft.release, publisher, dry_run=True, say=say)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.api.compositions_out import publish_composition
+from hubcli.api.models import python_warning
+from hubcli.api.warned import told
 from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.composition import Block, Expr
 from hubcli.errors import UsageError
@@ -93,18 +95,23 @@ def publish(
         "allow_unchecked_base": allow_unchecked_base,
     }  # fmt: skip
     _refuse(what, index, no_index, {"repo": repo, "private": private, "message": message, **checks})
-    workspace = Workspace(offline=offline, token=token, warn=warn)
+    workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
     place = None if no_index else _place(index, workspace)
-    told: Json = {"license": license, "description": description, "authors": tuple(authors)}
-    if (expr := _composition(what)) is not None:
-        return publish_composition(expr, name, version, _needed(place), workspace, told, dry_run, say or silent, plan)
-    repository = _repository(repo, workspace)
-    accounts = repository.accounts()
-    joins = place.base(name) if place is not None else None
-    if joins is not None and place is not None:
-        check_rights(joins, name, repository.name.partition("/")[0], place.where)
-    draft = _drafted(what, name, version, joins, {**told, **checks, "repo": repo}, workspace)
-    return _Publishing(repository, place, draft, private, message, dry_run, say or silent, plan, progress).run(accounts)
+    said: Json = {"license": license, "description": description, "authors": tuple(authors)}
+    with told(workspace.warn):
+        if (expr := _composition(what)) is not None:
+            return publish_composition(
+                expr, name, version, _needed(place), workspace, said, dry_run, say or silent, plan
+            )
+        repository = _repository(repo, workspace)
+        accounts = repository.accounts()
+        joins = place.base(name) if place is not None else None
+        if joins is not None and place is not None:
+            check_rights(joins, name, repository.name.partition("/")[0], place.where)
+        draft = _drafted(what, name, version, joins, {**said, **checks, "repo": repo}, workspace)
+        return _Publishing(repository, place, draft, private, message, dry_run, say or silent, plan, progress).run(
+            accounts
+        )
 
 
 class _Publishing:
@@ -214,7 +221,7 @@ def _repository(repo: str | None, workspace: Workspace) -> Repository:
     return Repository(repo, token=workspace.token, offline=workspace.offline)
 
 
-def _drafted(what: object, name: str, version: str, base: Base | None, told: Json, workspace: Workspace) -> Draft:
+def _drafted(what: object, name: str, version: str, base: Base | None, said: Json, workspace: Workspace) -> Draft:
     """The draft, made as if the version were not there yet: where it is, the two are compared."""
     from itertools import takewhile
 
@@ -228,7 +235,7 @@ def _drafted(what: object, name: str, version: str, base: Base | None, told: Jso
         entry = replace(entry, releases=tuple(before))
     return draft(
         Path(str(what)).expanduser(), name=name, version=version, known_names=base.names if base else (), entry=entry,
-        warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **told,
+        warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **said,
     )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def _check_waiting(waiting: Waiting, draft: Draft, release: Release) -> None:
             return
         said = f"{where} has no {draft.name} {release.version}"
     except EntryError as error:
-        said = error.message
+        said = error.message if where in error.message else f"{where}: {error.message}"
     raise EntryError(said, hint=waiting.undo, id="E_IMMUTABLE")
 
 

@@ -66,8 +66,9 @@ class IntoGit:
         return Waiting(entry, self._written(branch, changed=False), undo)
 
     def planned(self, name: str, version: str) -> str:
-        """The branch."""
-        return f"branch {branch_of(name, version)} in {self.folder}"
+        """The branch, and what it stands on."""
+        on = self._tried("rev-parse", "--abbrev-ref", "HEAD")
+        return f"branch {branch_of(name, version)} in {self.folder}, on {on}"
 
     def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
         """One commit on the base, and the branch that names it.

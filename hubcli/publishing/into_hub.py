@@ -86,12 +86,14 @@ class IntoHub:
         raise RaceError(f"{self.where}: no pull request could be made", hint=AGAIN)
 
     def _open(self, title: str) -> list[int]:
-        """The numbers of open pull requests with a title, oldest first."""
+        """The numbers of this account's open pull requests with a title, oldest first; anyone may open one that is called so."""
+        accounts = self.repository.accounts()
         with self.repository.client() as api:
             found: Any = api.get_repo_discussions(
                 self.repository.name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
             )
-            return sorted(one.num for one in found if one.is_pull_request and one.title == title)
+            own = [one for one in found if one.is_pull_request and one.title == title and one.author in accounts]
+            return sorted(one.num for one in own)
 
     def _head(self, number: int) -> str | None:
         """The commit that a pull request proposes."""

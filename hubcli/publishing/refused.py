@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 
 from hubcli.errors import (
@@ -14,6 +15,7 @@ from hubcli.errors import (
     RaceError,
     UsageError,
 )
+from hubcli.http import html_instead
 
 LOG_IN = "set HF_TOKEN, or log in: hf auth login"
 AGAIN = "run the same command again: it goes on from what is there"
@@ -58,6 +60,8 @@ def refusals(where: str, token: str | None) -> Iterator[None]:
         raise UsageError(f"{where}: {clean(str(error), token)}") from None
     except httpx2.TimeoutException:
         raise LostError(f"{where}: no answer in time", hint=AGAIN, id="E_TIMEOUT") from None
+    except json.JSONDecodeError:
+        raise html_instead(where) from None
     except (httpx2.HTTPError, ConnectionError) as error:
         cause = clean(str(error), token) or type(error).__name__
         raise LostError(f"{where}: the connection broke", cause=cause, hint=AGAIN) from None

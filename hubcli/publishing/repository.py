@@ -12,6 +12,7 @@ from hubcli.errors import NotFoundError, RaceError, UsageError
 from hubcli.frozen import frozen
 from hubcli.hub.hf import file_url
 from hubcli.hub.transport import HubHttp, own_endpoint, unless_public
+from hubcli.progress import shown
 from hubcli.publishing import refused
 from hubcli.publishing.draft import DraftFile
 
@@ -80,7 +81,7 @@ class Hub:
             raise refused.offline(self.offline, self.where)
         from huggingface_hub import HfApi
 
-        with refused.refusals(self.where, self.token):
+        with refused.refusals(self.where, self.token), _bars():
             yield HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def accounts(self) -> tuple[str, ...]:
@@ -192,15 +193,19 @@ class Repository(Hub):
 
         with self.client() as api, _plain_uploads(self.endpoint):
             adds = [CommitOperationAdd(file.path, file.source or file.data or b"") for file in files]
-            return api.create_commit(
-                self.name,
-                [*adds, *(CommitOperationDelete(path) for path in deleted)],
-                commit_message=title,
-                commit_description=text,
-                repo_type=self.type,
-                parent_commit=parent,
-                create_pr=pull_request or None,
-            )
+            try:
+                return api.create_commit(
+                    self.name,
+                    [*adds, *(CommitOperationDelete(path) for path in deleted)],
+                    commit_message=title,
+                    commit_description=text,
+                    repo_type=self.type,
+                    parent_commit=parent,
+                    create_pr=pull_request or None,
+                )
+            except RuntimeError as error:  # of the upload of large files
+                cause = refused.clean(str(error), self.token)
+                raise refused.LostError(f"{self.where}: an upload broke off", cause=cause, hint=refused.AGAIN) from None
 
     def tag(self, name: str, commit: str) -> None:
         """Name a commit; RaceError where the name is taken."""
@@ -253,6 +258,21 @@ def _is_missing(error: RepositoryNotFoundError) -> bool:
     from huggingface_hub.errors import GatedRepoError
 
     return not isinstance(error, GatedRepoError)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[None]:
+    """The client's own bars, of uploads, where ours would be seen too."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if shown() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 @contextlib.contextmanager

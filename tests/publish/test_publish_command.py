@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import CommitOperationAdd
 
 import hubcli
 from hubcli import api
@@ -262,3 +263,26 @@ def test_a_composition_is_published_with_its_parts(hub: LiveHub, ours: Path, tmp
     api.index_add("ours", str(ours))
     installed = {row["name"] for row in api.install("acme/reviews")["installed"]}
     assert installed == {"acme/reviews", "acme/films", "acme/books"} and not wire.writes
+
+
+def test_a_stranger_who_opens_one_of_the_same_name_is_in_nobodys_way(hub: LiveHub, wire: Wire, folder: Path) -> None:
+    on_hub(hub, _owners__json=owners(other=["other"]))
+    client = api_of(hub)
+    client.create_commit(
+        DATASET, [CommitOperationAdd(f"{NAME}.json", b"{}")], commit_message=f"Publish {NAME} 1.0.0", create_pr=True,
+        repo_type="dataset",
+    )  # fmt: skip
+    with pytest.raises(EntryError) as own:
+        published(folder, INDEX)
+    assert "/discussions/1" in own.value.message and "close" in str(own.value.hint)
+    wire.answer = lambda line: WHO if "whoami" in line else None
+    assert published(folder, INDEX)["index"]["pull_request"].endswith("/discussions/2")
+
+
+WHO = (200, json.dumps({"type": "user", "name": "acme", "orgs": []}).encode())
+
+
+def test_a_page_that_is_no_hub(hub: LiveHub, wire: Wire, folder: Path) -> None:
+    wire.answer = lambda _: (200, b"<html>log in</html>")
+    with pytest.raises(NetworkError, match="found a web page"):
+        published(folder, None, no_index=True)
