@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.errors import BaseNotFoundError, HubcliError, OfflineError
+from hubcli.api.draft_base import Seen, Told, fingerprint, named, rewrite, where_is
 from hubcli.hub.folder import open_folder
 from hubcli.installer import check_documents
 from hubcli.manifest import BaseModel, Head, Json, Release
 from hubcli.publishing import documents
-from hubcli.publishing.findings import Finding, of_error
+from hubcli.publishing.findings import Finding
 from hubcli.publishing.picked import OWN, PEFT, Picked
 from hubcli.refs import Ref
 
@@ -36,48 +34,7 @@ BOOKKEEPING = (
     *("modules_to_save", "tokenizer_name_or_path"),
 )
 MAX_VALUE = 2000  # characters of a config's value that an entry repeats
-COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 UNFIT = "the base does not fit"
-
-
-@dataclass(slots=True)
-class Seen:
-    """What is known of an adapter: as fields of a release, the class of transformers for its task, and where its base lies.
-
-    `made_on` is set where the base was had from the folder alone that the adapter was made on.
-    """
-
-    release: Release
-    kind: str
-    children: tuple[str, ...] = ()
-    auto_class: str | None = None
-    classes: int = 0
-    reads_in_peft: bool = False
-    where: str | None = None
-    made_on: str | None = None
-    notes: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    @contextmanager
-    def found(self, where: str) -> Iterator[None]:
-        """An error of the body becomes a finding."""
-        try:
-            yield
-        except HubcliError as error:
-            self.findings.append(of_error(where, error))
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What is known of the adapter beside its files: by a person, and by the run that made it. `base` is a hub id."""
-
-    base: str | None = None
-    task: str | None = None
-    run: Json = field(default_factory=dict)
-    weights_sha256: str | None = None
-    offline: bool | str = False
-    token: str | None = None
-    unchecked_base: bool = False
 
 
 def seen(stage: Path, picked: Picked, told: Told, release: Release) -> Seen:
@@ -99,13 +56,13 @@ def seen(stage: Path, picked: Picked, told: Told, release: Release) -> Seen:
         check_documents(stage, early, kind, picked.headers, allow_base_mismatch=False, warn=seen.notes.append)
         checkpoint = own or formats.read(stage)
         labels = checkpoint.labels or labels_in(stage / "config.json") or tuple(_labels(told.run))
-        base = _base(checkpoint, told, seen, picked.format)
+        base = named(checkpoint, told, seen, picked.format)
         seen.release = replace(release, **_facts(said, checkpoint, labels, told, kind), base=base)
         seen.children = tuple(map(str, checkpoint.config.get("of") or ())) if kind == "fusion" else ()
         _check_run(checkpoint, told, seen)
         if base is None:
             return seen
-        _rewrite(stage, picked.format, base, checkpoint.base)
+        rewrite(stage, picked.format, base, checkpoint.base)
         with seen.found(file):
             check_documents(
                 stage, seen.release, kind, picked.headers, allow_base_mismatch=False, warn=seen.notes.append
@@ -163,134 +120,17 @@ def _check_run(checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
         seen.findings.append(Finding("run.json", "method", checkpoint.method, ascii(method)[:60]))
 
 
-def _base(checkpoint: Checkpoint, told: Told, seen: Seen, format: str) -> BaseModel | None:
-    """The base as the entry names it: a hub id, with what the files and the run know of it."""
-    found = [checkpoint.base] if checkpoint.base is not None and checkpoint.base.id else []
-    run = told.run.get("base")
-    if isinstance(run, dict) and isinstance(run.get("id"), str):
-        found.append(BaseModel.from_json(run))
-    shared = next((base.id for base in found if not documents.is_local(base.id)), None)
-    file = documents.config_file(format)
-    if told.base is not None and not documents.HUB_ID.match(told.base):
-        hint = "for example base='sentence-transformers/all-MiniLM-L6-v2'"
-        seen.findings.append(Finding("base", "", "the id of a model on a hub", ascii(told.base)[:80], hint))
-        return None
-    if told.base is not None and shared is not None and not _one(told.base, shared):
-        hint = "leave base out, or look at what the adapter was trained on"
-        seen.findings.append(Finding("base", "", f"{shared}, as {file} says", told.base, hint, "E_BASE_MISMATCH"))
-        return None
-    id = told.base or shared
-    if id is None:
-        said = "a folder of this machine" if found else "nothing"
-        hint = "name the base as a hub has it: base='ORG/NAME' (--base)"
-        seen.findings.append(Finding(file, documents.base_key(format), "the id of a model on a hub", said, hint))
-        return None
-    known: Json = {
-        key: next((value for base in found if (value := getattr(base, key)) is not None), None)
-        for key in ("revision", "architecture", "weights_sha256", "quantization")
-    }
-    if known["revision"] is not None and not (isinstance(known["revision"], str) and COMMIT.match(known["revision"])):
-        seen.notes.append(
-            f"{file}: the revision {ascii(known['revision'])[:60]} of the base is no commit, and left out"
-        )
-        known["revision"] = None
-    known["weights_sha256"] = told.weights_sha256 or (None if _converted(id) else known["weights_sha256"])
-    return BaseModel(id, **known)
-
-
-def _one(one: str, other: str) -> bool:
-    """Equal, or one of them a hub's old name without an owner."""
-    return one == other or ("/" not in min(one, other, key=len) and one.rpartition("/")[2] == other.rpartition("/")[2])
-
-
-def _rewrite(stage: Path, format: str, base: BaseModel, stated: BaseModel | None) -> None:
-    """Let the staged config name the base as the entry does."""
-    if stated is not None and stated.id == base.id:
-        return
-    file = stage / documents.config_file(format)
-    file.write_bytes(documents.with_base(file.read_bytes(), format, base))
-
-
 def _check_base(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
     """Find the base, compare its weights, and see that the adapter's tensors fit its modules."""
     base = seen.release.base
     assert base is not None
     local = checkpoint.base.id if checkpoint.base is not None and Path(checkpoint.base.id).is_dir() else None
-    seen.where = _where(base, local, told, seen)
+    seen.where = where_is(base, local, told, seen)
     if seen.where is None:
         return
-    seen.release = replace(seen.release, base=_fingerprint(base, local, told, seen))
+    seen.release = replace(seen.release, base=fingerprint(base, local, told, seen))
     with seen.found(UNFIT):
         _fit(stage, checkpoint, told, seen)
-
-
-def _where(base: BaseModel, local: str | None, told: Told, seen: Seen) -> str | None:
-    """The base on this machine or on the hub: by its id, else the folder that the adapter was made on."""
-    from hubcli.bases import find_base
-
-    try:
-        return find_base(base, offline=told.offline, token=told.token)
-    except (BaseNotFoundError, OfflineError) as error:
-        if local is not None:
-            seen.made_on = local
-            seen.notes.append(
-                f"the base {base.id} itself was not looked at ({error.message}), but the folder it was made on"
-            )
-            return local
-        if told.unchecked_base:
-            seen.notes.append(f"the base was not looked at: {error.message}")
-        else:
-            seen.findings.append(of_error("base", error))
-    except HubcliError as error:
-        seen.findings.append(of_error("base", error))
-    return None
-
-
-def _fingerprint(base: BaseModel, local: str | None, told: Told, seen: Seen) -> BaseModel:
-    """The base with what its weights are known by, where that can be had."""
-    from hubcli.bases import weights_sha256
-
-    found, revision = _sha256(base, seen.where or "", told)
-    made_on = weights_sha256(Path(local)) if local is not None else None
-    for known, what in ((base.weights_sha256, "as was stated"), (made_on, "as it was made on")):
-        if known and found and known != found:
-            hint = "the adapter was made on other weights than this base has"
-            seen.findings.append(
-                Finding("base", f"weights of {base.id}", f"sha256 {known}, {what}", found, hint, "E_BASE_MISMATCH")
-            )
-    return replace(base, weights_sha256=base.weights_sha256 or found or made_on, revision=base.revision or revision)
-
-
-def _sha256(base: BaseModel, where: str, told: Told) -> tuple[str | None, str | None]:
-    """(sha256 of the base's only weights file, the commit that it is at); None where it can't be had.
-
-    What a package carries in another form has other bytes than the hub's file, and is not known by them.
-    """
-    from hubcli.bases import WEIGHTS, weights_sha256
-
-    if Path(where).is_dir():
-        return (None if _converted(base.id) else weights_sha256(Path(where))), None
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
-    file = try_to_load_from_cache(base.id, WEIGHTS, revision=base.revision)
-    if isinstance(file, str):
-        commit = Path(file).parent.name
-        return weights_sha256(Path(file).parent), commit if len(commit) == 40 else None
-    if told.offline:
-        return None, None
-    try:
-        about = get_hf_file_metadata(hf_hub_url(base.id, WEIGHTS, revision=base.revision), token=told.token)
-    except (OSError, ValueError):
-        return None, None
-    known = about.etag if about.etag and len(about.etag) == 64 else None
-    return known, about.commit_hash if known else None
-
-
-def _converted(id: str) -> bool:
-    """Whether a package carries this base in another form than the hub has it."""
-    from hubcli.packaged_bases import KNOWN
-
-    return id in KNOWN and KNOWN[id].conversion is not None
 
 
 def _fit(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
