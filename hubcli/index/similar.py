@@ -94,7 +94,15 @@ def _nearly(a: str, b: str) -> bool:
 
 
 def _digits(a: str, b: str) -> bool:
-    return any(c.isdigit() for c in set(a) ^ set(b))
+    """Is there a digit in what is left of either without their common beginning and end?"""
+    start = _common(a, b)
+    end = _common(a[start:][::-1], b[start:][::-1])
+    return any(c.isdigit() for text in (a, b) for c in text[start : len(text) - end])
+
+
+def _common(a: str, b: str) -> int:
+    """How many letters both begin with."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _parts(name: str) -> list[str]:
@@ -105,7 +113,7 @@ def one_edit(a: str, b: str) -> bool:
     """Is one insertion, deletion, substitution or swap of neighbours all it takes?"""
     if abs(len(a) - len(b)) > 1 or a == b:
         return False
-    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    start = _common(a, b)
     x, y = a[start:], b[start:]
     return x[1:] == y[1:] or x[1:] == y or x == y[1:] or (x[1::-1] == y[:2] and x[2:] == y[2:])
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hubcli.errors import ContentError, EntryError, NotFoundError
 from hubcli.index.build import build_site
 from hubcli.index.check import check_folder
-from hubcli.index.similar import near_collisions, one_edit
+from hubcli.index.similar import near_collisions, near_groups, one_edit
 from tests.registry.entrydocs import dump, entry, release, write, yank
 
 
@@ -89,11 +89,31 @@ def store(folder: Path, data: bytes) -> None:
         ("sentiment/bert-lora", "sentiment/bert-dora", False),
         ("acme/llama-7b-legal", "acme/llama-8b-legal", False),
         ("acme/model2", "acme/model3", False),
+        ("acme/model1", "acme/model11", False),
+        ("acme/entry10x1", "acme/entry0x1", False),
+        ("acme/llama10legal", "acme/llama10lega", True),
         ("acme/legal", "acme/finance", False),
     ],
 )
 def test_names_that_are_taken_for_each_other(a: str, b: str, near: bool) -> None:
     assert near_collisions([b, a, "zoo/ape"]) == ([tuple(sorted((a, b)))] if near else [])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "near"),
+    [
+        ("contracts", "contrcats", True),
+        ("legal", "lega1", True),
+        ("films", "film", False),
+        ("filmss", "films", True),
+        ("films-org", "films_org", True),
+        ("lang", "land", False),
+        ("team-10x1", "team-0x1", False),
+        ("team1", "team11", False),
+    ],
+)
+def test_groups_that_are_taken_for_each_other(a: str, b: str, near: bool) -> None:
+    assert near_groups([f"{b}/x", f"{a}/other", f"{a}/more"]) == ([tuple(sorted((f"{a}/", f"{b}/")))] if near else [])
 
 
 def distance(a: str, b: str) -> int:
