@@ -6,6 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hubcli.publishing.card import whole
+from hubcli.publishing.facts import rounded
 from hubcli.recipe import FUSION, Recipe
 
 LIMITS = {
@@ -19,7 +21,6 @@ def card(recipe: Recipe, run: dict[str, Any]) -> str:
     """The card as Markdown with its metadata on top."""
     told = recipe.release
     parts = [
-        f"---\n{_data(recipe, run)}\n---",
         f"# {recipe.name}",
         told["description"],
         _figures(run),
@@ -30,10 +31,10 @@ def card(recipe: Recipe, run: dict[str, Any]) -> str:
         "or other languages it is untested.\n- The intervals cover the choice of test rows, not the choice of seed.",
         told.get("citation", "").strip(),
     ]
-    return "\n\n".join(part for part in parts if part).rstrip("\n") + "\n"
+    return whole(_data(recipe, run), filter(None, parts))
 
 
-def _data(recipe: Recipe, run: dict[str, Any]) -> str:
+def _data(recipe: Recipe, run: dict[str, Any]) -> ModelCardData:
     metric = next(found for found in run["metrics"] if found["split"] == "test")
     language = list(recipe.release.get("language", ()))
     return ModelCardData(
@@ -52,10 +53,10 @@ def _data(recipe: Recipe, run: dict[str, Any]) -> str:
                 dataset_name=metric["dataset"],
                 dataset_split="test",
                 metric_type=metric["name"],
-                metric_value=round(metric["value"], 4),
+                metric_value=rounded(metric["value"]),
             )
         ],
-    ).to_yaml()
+    )
 
 
 def _library(run: dict[str, Any]) -> str:

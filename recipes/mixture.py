@@ -12,8 +12,9 @@ import sys
 from typing import Any
 
 from hubcli import Average, api
+from hubcli.publishing.facts import rounded
 from recipes.again import INDEX, RECIPES
-from recipes.release import rounded, write_json
+from recipes.release import write_json
 
 NAME, VERSION = "sentiment/films-and-tweets", "1.0.0"
 PARTS = ("sentiment/bert-lora", "tweets/bert-polarity")

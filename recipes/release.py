@@ -18,22 +18,17 @@ from typing import Any
 
 from hubcli import api
 from hubcli.formats.weights import cast
+from hubcli.hub.choice import TOKENIZER
 from hubcli.manifest import ENTRY_V, BaseModel, Entry, FileSpec, Head, Metric, Release
+from hubcli.publishing import facts
+from hubcli.publishing.picked import CARD, FILES
 from hubcli.recipe import FUSION, Recipe, read
 from hubcli.training import run_folder as runs
 from recipes.again import INDEX, RECIPES, ROOT
 from recipes.card import card
 
-ROLES = {
-    "adapter_config.json": "config",
-    "adapter_fusion_config.json": "config",
-    "manifest.json": "config",
-    "labels.json": "config",
-    "tokenizer.json": "tokenizer",
-    "tokenizer_config.json": "tokenizer",
-    "special_tokens_map.json": "tokenizer",
-    "README.md": "card",
-}
+ROLES = {name: role for files in FILES.values() for name, role in files.items()}
+ROLES |= {**dict.fromkeys(TOKENIZER, "tokenizer"), CARD: "card"}
 OWNERS_V = 1
 
 
@@ -68,23 +63,7 @@ def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> d
 
 def metrics(run: dict[str, Any]) -> tuple[Metric, ...]:
     """The test figures, rounded."""
-    return tuple(
-        Metric(
-            name=found["name"],
-            value=rounded(found["value"]),
-            dataset=found["dataset"],
-            split=found["split"],
-            n=found["n"],
-            seed=found["seed"],
-            interval=None if found["interval"] is None else tuple(map(rounded, found["interval"])),
-        )
-        for found in run["metrics"]
-        if found["split"] == "test"
-    )
-
-
-def rounded(value: float) -> float:
-    return round(value, 4)
+    return facts.metrics([found for found in run["metrics"] if found["split"] == "test"])
 
 
 def base_of(recipe: Recipe, run: dict[str, Any]) -> BaseModel:
@@ -139,8 +118,7 @@ def keep_files(folder: Path, index: Path) -> list[FileSpec]:
     specs = []
     for path in sorted(folder.iterdir()):
         raw = path.read_bytes()
-        role = "weights" if path.suffix == ".safetensors" else ROLES[path.name]
-        specs.append(FileSpec(path.name, len(raw), hashlib.sha256(raw).hexdigest(), role))
+        specs.append(FileSpec(path.name, len(raw), hashlib.sha256(raw).hexdigest(), ROLES[path.name]))
         (index / "_files").mkdir(parents=True, exist_ok=True)
         (index / "_files" / specs[-1].sha256).write_bytes(raw)
     return specs

@@ -137,19 +137,22 @@ def metrics(rows: list[Json]) -> tuple[Metric, ...]:
     return tuple(
         Metric(
             name=row["name"],
-            value=round(row["value"], DIGITS),
+            value=rounded(row["value"]),
             dataset=row["dataset"],
             split=row["split"],
             n=row.get("n"),
             seed=row.get("seed"),
-            interval=None if row.get("interval") is None else _rounded(row["interval"]),
+            interval=None
+            if row.get("interval") is None
+            else (rounded(row["interval"][0]), rounded(row["interval"][1])),
         )
         for row in rows
     )
 
 
-def _rounded(pair: list[float]) -> tuple[float, float]:
-    return round(pair[0], DIGITS), round(pair[1], DIGITS)
+def rounded(value: float) -> float:
+    """As many digits as an entry has of a figure."""
+    return round(value, DIGITS)
 
 
 def training(run: Run | None) -> Json:
