@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from hubcli.api.workspace import Workspace
 from hubcli.composition import Expr
-from hubcli.compositions import names
+from hubcli.compositions import names, renamed
 from hubcli.config import IndexConfig
 from hubcli.index.compose import refuse_cycle, required_ref
 from hubcli.index.owners import read_owners
 from hubcli.publishing.composed import composed
-from hubcli.publishing.entering import check_rights, entered
+from hubcli.publishing.entering import check_rights, entered, requires_of
 from hubcli.publishing.joining import parsed
 from hubcli.publishing.place import Base, Place
 from hubcli.publishing.plan import plan_of, report_of
@@ -46,6 +46,8 @@ def publish_composition(
         before = parsed(base.entry, name)
         said["description"] = said["description"] or before["description"]
         said["authors"] = said["authors"] or [author["name"] for author in before["authors"]]
+    ranges = requires_of(place, base, name, version)
+    expr = renamed(expr, lambda ref: f"{ref}@{ranges[ref]}" if ref in ranges else ref)
     found, own = _parts(expr, name, place, workspace)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     said["license"] = said["license"] or "none"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hubcli.errors import EntryError, PolicyError, RaceError
 from hubcli.frozen import frozen
@@ -12,7 +13,7 @@ from hubcli.index.owners import read_owners
 from hubcli.index.state import OWNERS
 from hubcli.manifest import Release
 from hubcli.publishing.draft import Draft
-from hubcli.publishing.joining import has, joined
+from hubcli.publishing.joining import has, joined, release_in
 from hubcli.publishing.place import Base, Place, Waiting, Written
 from hubcli.publishing.refused import LOG_IN
 
@@ -70,6 +71,19 @@ def _check_waiting(waiting: Waiting, draft: Draft, release: Release) -> None:
     except EntryError as error:
         said = error.message if where in error.message else f"{where}: {error.message}"
     raise EntryError(said, hint=waiting.undo, id="E_IMMUTABLE")
+
+
+def requires_of(place: Place, base: Base, name: str, version: str) -> Mapping[str, str]:
+    """What a release requires that is in the index, or proposed: ranges that follow the newest versions stay as they were.
+
+    Nothing where there is no such release, or none that can be read: that is told when the two are compared.
+    """
+    waiting = place.waiting(name, version)
+    for entry in (base.entry, waiting.entry if waiting is not None else None):
+        with contextlib.suppress(EntryError):
+            if (found := release_in(entry, name, version)) is not None:
+                return found.requires
+    return {}
 
 
 def check_rights(base: Base, draft_name: str, publisher: str | None, where: str) -> None:

@@ -48,14 +48,10 @@ def has(entry: bytes | None, draft: Draft, release: Release, *, where: str) -> b
     Raises:
         EntryError: E_IMMUTABLE, it has this version with another content; names what differs.
     """
-    if entry is None:
+    theirs = release_in(entry, draft.name, release.version)
+    if entry is None or theirs is None:
         return False
     old = parsed(entry, draft.name)
-    bare = release.version.partition("+")[0]
-    there = next((r for r in old["releases"] if r["version"].partition("+")[0] == bare), None)
-    if there is None:
-        return False
-    theirs = Release.from_json(there)
     if not draft.files:  # no commit dates it
         release = replace(release, published=theirs.published)
     faults = changes({"releases": [_fixed(theirs)]}, {"releases": [_fixed(release)]})
@@ -64,6 +60,18 @@ def has(entry: bytes | None, draft: Draft, release: Release, *, where: str) -> b
         message = f"{where} has {draft.name} {theirs.version} already, and a version never changes: {differs}"
         raise EntryError(message, hint="take the next --version", id="E_IMMUTABLE")
     return True
+
+
+def release_in(entry: bytes | None, name: str, version: str) -> Release | None:
+    """The release of a version in an entry; build metadata does not count.
+
+    Raises:
+        EntryError: the entry breaks a rule.
+    """
+    bare = version.partition("+")[0]
+    releases = parsed(entry, name)["releases"] if entry is not None else ()
+    found = next((release for release in releases if release["version"].partition("+")[0] == bare), None)
+    return Release.from_json(found) if found is not None else None
 
 
 def _fixed(release: Release) -> Json:

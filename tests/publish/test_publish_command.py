@@ -255,6 +255,9 @@ def test_a_composition_is_published_with_its_parts(hub: LiveHub, ours: Path, tmp
     validator("publish").validate(done)
     assert done["kind"] == "composition" and done["changed"] and done["repo"] is None
     assert not api.publish(expr, **call)["changed"]
+    made.add("acme/books", "1.0.0", "1.4.0")
+    assert not api.publish(expr, **call)["changed"], "ranges follow the newest version only once"
+    git(ours, "commit", "-qam", "more books")
     git(ours, "merge", "-q", done["index"]["branch"])
     assert not api.publish(expr, **call)["changed"]
     with pytest.raises(EntryError) as refused:

@@ -96,3 +96,27 @@ def test_adapterhubs_files_as_its_library_writes_them(
     theirs = torch.load(golden / "pytorch_adapter.bin", weights_only=True)
     assert {k: tuple(v.shape) for k, v in ours.items()} == {k: tuple(v.shape) for k, v in theirs.items()}
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_fusion_over_published_adapters(hub: LiveHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = trainable.base(tmp_path / "base")
+    said: dict[str, Any] = {
+        "base": drafts.cached(base, monkeypatch, tmp_path / "cache"), "task": "text-classification", "version": "1.0.0",
+        "license": "mit", "description": "A test.", "authors": ["Ann"], "index": tmp_path / "index",
+    }  # fmt: skip
+    (tmp_path / "index").mkdir()
+    api.index_add("ours", str(tmp_path / "index"))
+    handle = api.adapt(bare(base, AutoModelForSequenceClassification).eval())
+    for name, seed in (("acme/films", 1), ("acme/books", 2)):
+        torch.manual_seed(seed)
+        handle.add("bottleneck", name, {"reduction_factor": 4}, head=None)
+        handle.save(name, tmp_path / name, "hubcli")
+        api.publish(tmp_path / name, repo=name, name=name, **said)
+    handle.add("fusion", "mixed", {"of": ["acme/films", "acme/books"]})
+    handle.save("mixed", tmp_path / "mixed", "hubcli")
+    done = api.publish(tmp_path / "mixed", repo="acme/mixed", name="acme/mixed", **said)
+    assert done["kind"] == "fusion" and done["changed"]
+    api.publish(tmp_path / "acme/books", repo="acme/books", name="acme/books", **{**said, "version": "1.1.0"})
+    assert not api.publish(tmp_path / "mixed", repo="acme/mixed", name="acme/mixed", **said)["changed"]
+    installed = {(row["name"], row["version"]) for row in api.install("acme/mixed")["installed"]}
+    assert installed == {("acme/mixed", "1.0.0"), ("acme/films", "1.0.0"), ("acme/books", "1.1.0")}
