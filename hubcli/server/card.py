@@ -51,9 +51,10 @@ def check_front_matter(readme: bytes) -> tuple[list[str], list[str]]:
         return [f"the metadata can't be read: {error}"], []
     if not isinstance(data, dict):
         return ["the metadata: expected names and values"], []
-    errors = [f'"{name}" must be a text' for name in _TEXTS if not isinstance(data.get(name, ""), str)]
+    given = {name: value for name, value in data.items() if value is not None}
+    errors = [f'"{name}" must be a text' for name in _TEXTS if not isinstance(given.get(name, ""), str)]
     for name in _LISTS:
-        value = data.get(name, [])
+        value = given.get(name, [])
         if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
             errors.append(f'"{name}" must be a text or a list of texts')
     return errors, []

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hubcli.server.card import Card, read_card
+from hubcli.server.card import Card, check_front_matter, read_card
 from hubcli.server.replies import text_line
 
 LORA = '{"peft_type": "LORA", "base_model_name_or_path": "org/base", "task_type": "SEQ_CLS"}'
@@ -108,3 +108,21 @@ def test_a_card_is_read_to_a_limit() -> None:
 )
 def test_text_from_outside_is_one_line(text: str, line: str) -> None:
     assert text_line(text) == line
+
+
+CHECKED = {
+    "fine": (front("library_name: peft\nlicense: mit\ntags: [a]\nbase_model:"), 0, 0),
+    "none": ("# hello", 0, 1),
+    "no YAML": (front("a: ["), 1, 0),
+    "an alias": (front("a: &x [1]\nb: *x"), 1, 0),
+    "a list": (front("- a"), 1, 0),
+    "tags of another kind": (front("tags: [1, {a: b}]\nlicense: {a: 1}"), 2, 0),
+    "a library of another kind": (front("library_name: [peft]\npipeline_tag: 1"), 2, 0),
+    "a language that YAML reads as no": (front("language: [no]"), 1, 0),
+}
+
+
+@pytest.mark.parametrize(("text", "errors", "warnings"), CHECKED.values(), ids=CHECKED)
+def test_what_a_push_says_of_the_front_matter(text: str, errors: int, warnings: int) -> None:
+    found = check_front_matter(text.encode())
+    assert (len(found[0]), len(found[1])) == (errors, warnings), found
