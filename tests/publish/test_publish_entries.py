@@ -140,6 +140,21 @@ def test_a_branch_with_something_else_is_refused(tmp_path: Path) -> None:
     assert git(top, "rev-parse", BRANCH) == git(top, "rev-parse", "main")
 
 
+def test_a_branch_that_is_made_in_between_is_not_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = checkout(tmp_path / "top", {f"{NAME}.json": FIRST})
+    place = IntoGit.of(top)
+    assert place is not None
+
+    def branch(point: str) -> None:
+        if point == "publish-before-ref" and not git(top, "branch", "--list", BRANCH):
+            git(top, "branch", BRANCH)
+
+    monkeypatch.setattr("hubcli.publishing.into_git.reach", branch)
+    with pytest.raises(EntryError) as refused:
+        enter(place)
+    assert refused.value.id == "E_IMMUTABLE" and git(top, "rev-parse", BRANCH) == git(top, "rev-parse", "main")
+
+
 def test_git_without_a_name_or_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top = checkout(tmp_path / "top", {f"{NAME}.json": FIRST})
     for name in IDENTITY:
