@@ -99,8 +99,7 @@ def edit(raw: bytes | None, ref: Ref, change: Change, names: Iterable[str], *, w
     raise_faults(where, after.faults + after.unknown)
     assert after.document is not None and not changes(old, after.document), "an edit keeps what is published"
     named = tuple(r for r in after.document["releases"] if r["version"] in chosen)
-    changed = after.document != old
-    return Edited(data if changed else raw, named, changed)
+    return Edited(data, named, after.document != old)
 
 
 def chosen_versions(entry: Json, ref: Ref) -> list[str]:

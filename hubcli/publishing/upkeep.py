@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -65,7 +66,7 @@ def _on_hub(place: IntoHub, name: str, title: str, editing: Editing, dry_run: bo
         return Kept(edited)
     for number, head in _waiting(place, title):
         entry = repository.read(head, f"{name}.json", ENTRY_LIMIT)
-        if entry is not None and not editing(entry, [*base.names]).changed:
+        if entry is not None and _same(entry, edited.data):
             page = f"{repository.where}/discussions/{number}"
             return Kept(edited, None, page, page)
     if dry_run:
@@ -77,15 +78,29 @@ def _on_hub(place: IntoHub, name: str, title: str, editing: Editing, dry_run: bo
 
 
 def _waiting(place: IntoHub, title: str) -> list[tuple[int, str]]:
-    """(number, commit) of the open pull requests with this title."""
-    name = place.repository.name
+    """(number, commit) of this account's open pull requests with this title; anyone may open one that is called so."""
+    name, accounts = place.repository.name, place.repository.accounts()
     with place.repository.client() as api:
         asked: Any = api.get_repo_discussions(
             name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
         )
-        numbers = sorted(one.num for one in asked if one.is_pull_request and one.title == title)
+        own = [one for one in asked if one.is_pull_request and one.title == title and one.author in accounts]
+        numbers = sorted(one.num for one in own)
         heads = [(n, api.repo_info(name, repo_type="dataset", revision=f"refs/pr/{n}").sha) for n in numbers]
     return [(number, head) for number, head in heads if head]
+
+
+def _same(proposed: bytes, wanted: bytes) -> bool:
+    """Is an entry that was proposed before this one, but for the day of the yank?"""
+    try:
+        return bool(_undated(proposed) == _undated(wanted))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def _undated(raw: bytes) -> Any:
+    entry = json.loads(raw)
+    return {**entry, "releases": [{**r, "yanked": {**(r.get("yanked") or {}), "date": ""}} for r in entry["releases"]]}
 
 
 def _read(file: Path) -> bytes | None:

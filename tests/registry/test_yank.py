@@ -17,7 +17,8 @@ from hubcli.errors import HubcliError, NotFoundError, UsageError, YankedError
 from hubcli.index.check import check_folder
 from hubcli.index.state import folder_state
 from tests.registry.checkout import checkout, git
-from tests.registry.entrydocs import entry, release, write
+from tests.registry.entrydocs import entry, release, write, yank
+from tests.support.adapters import IndexFolder
 from tests.support.cli import hubcli
 from tests.support.hub_server import LiveHub, allow_loopback
 
@@ -164,6 +165,24 @@ def test_the_help_says_what_happens(index: Path) -> None:
             assert (found.version, bool(found.warnings)) == (said.split(",")[0], "warning" in said)
 
 
+def test_the_help_says_what_happens_to_what_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = rows_of_the_help()
+    folder = IndexFolder(tmp_path / "index")
+    folder.add("acme/films", *VERSIONS)
+    api.index_add("acme", str(folder.folder))
+    monkeypatch.chdir(tmp_path)
+    Path("adapters.toml").write_text('[adapters]\n"acme/films" = "^1.0"\n')
+    api.lock()
+    api.yank("acme/films@1.2.0", reason="trained on the test set", index="acme")
+    said: list[str] = []
+    (row,) = api.sync(warn=said.append)["installed"]
+    assert told["sync, 1.2.0 locked"] == "1.2.0, with a warning" and row["version"] == "1.2.0"
+    assert any("trained on the test set" in line for line in said)
+    api.lock(upgrade=True)
+    assert f'version = "{told["lock --upgrade"]}"' in Path("adapters.lock").read_text()
+    assert told["installed 1.2.0"] == "stays, and runs" and api.verify("acme/films@1.2.0")["ok"]
+
+
 def test_in_a_checkout_the_commit_is_left_to_a_person(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "a repo", entry("acme/films", *(release(v) for v in VERSIONS)), under="our index")
     answer = hubcli("yank", "acme/films@1.2.0", "--reason", "it's wrong", "--index", str(folder))
@@ -206,6 +225,11 @@ def test_on_the_hub_it_is_a_pull_request(hub: LiveHub, tmp_path: Path, monkeypat
     client.create_repo("acme/index", repo_type="dataset")
     client.upload_folder(repo_id="acme/index", repo_type="dataset", folder_path=write(tmp_path / "i", old))
     where = "hf:datasets/acme/index"
+    more = {**old, "description": "Something else.", "releases": [old["releases"][0], release("1.1.0", yanked=yank())]}
+    client.upload_file(
+        path_or_fileobj=json.dumps(more).encode(), path_in_repo="acme/films.json", repo_id="acme/index", repo_type="dataset",
+        create_pr=True, commit_message="Yank acme/films 1.1.0",
+    )  # fmt: skip
     with pytest.raises(HubcliError) as caught:
         api.yank("acme/films@1.1.0", reason="wrong labels", index=where)
     assert caught.value.id == "E_DENIED"
@@ -219,6 +243,7 @@ def test_on_the_hub_it_is_a_pull_request(hub: LiveHub, tmp_path: Path, monkeypat
     again = api.yank("acme/films@1.1.0", reason="wrong labels", index=where)
     assert not again["changed"] and again["index"]["pull_request"] == page
     number = int(page.rpartition("/")[2])
+    assert number == 2, "a pull request that is called so and holds more is not taken for it"
     api.index_add("acme", where)
     assert api.resolve("acme/films").version == "1.1.0"
     client.merge_pull_request("acme/index", number, repo_type="dataset")
