@@ -142,7 +142,8 @@ class _Publishing:
         check_private(self.repository, seen, self.private)
         if seen.state.exists and (seen.commit is None or not seen.tagged):
             self.repository.may_write()
-        planned = plan_of(self.repository, self.draft, seen, self.place, self._foreseen(seen), accounts)
+        foreseen = self._foreseen(seen)
+        planned = plan_of(self.repository, self.draft, seen, self.place, foreseen, accounts, private=self.private)
         if self.plan is not None:
             self.plan(planned)
         if self.dry_run:

@@ -23,16 +23,19 @@ def plan_of(
     place: Place | None,
     foreseen: Entered | None,
     accounts: Sequence[str],
+    *,
+    private: bool = False,
 ) -> Json:
     """What will be done, before it is: nothing of it has been written.
 
     Args:
         seen: the repository against the draft. foreseen: the index against the release. accounts: whose token it is.
+        private: the repository will be, where it is made.
     """
     written = foreseen.written if foreseen is not None else None
     pushes = seen is not None and (seen.commit is None or not seen.tagged)
     return {
-        "repo": _repo(repository, seen),
+        "repo": _repo(repository, seen, private),
         "files": files_of(draft, seen),
         "deleted": [*seen.deleted] if seen else [],
         "kept": [*seen.kept] if seen else [],
@@ -41,7 +44,7 @@ def plan_of(
         "index": _index(place, draft, foreseen, written),
         "card": _card(draft) if repository is not None else None,
         "changes": pushes or (foreseen is not None and written is None),
-        "notes": [*draft.notes, *_doubts(repository, seen, accounts)],
+        "notes": [*draft.notes, *_doubts(repository, seen, accounts), *_hidden(place, seen, private)],
     }
 
 
@@ -85,11 +88,12 @@ def files_of(draft: Draft, seen: Look | None) -> list[Json]:
     ]
 
 
-def _repo(repository: Repository | None, seen: Look | None) -> Json | None:
+def _repo(repository: Repository | None, seen: Look | None, private: bool) -> Json | None:
     if repository is None or seen is None:
         return None
     state = seen.state
-    return {"name": repository.name, "url": repository.where, "exists": state.exists, "head": state.head}
+    return {"name": repository.name, "url": repository.where, "exists": state.exists, "private": private or state.private,
+            "head": state.head}  # fmt: skip
 
 
 def _index(place: Place | None, draft: Draft, foreseen: Entered | None, written: Written | None) -> Json | None:
@@ -137,3 +141,9 @@ def _doubts(repository: Repository | None, seen: Look | None, accounts: Sequence
     kept = [path for path in seen.kept if path != ".gitattributes"]
     if kept and not seen.tagged:
         yield f"stay in {repository.name}: {', '.join(kept[:8])}{', …' if len(kept) > 8 else ''}"
+
+
+def _hidden(place: Place | None, seen: Look | None, private: bool) -> Iterator[str]:
+    """An entry whose files not everyone can fetch."""
+    if place is not None and seen is not None and (private or seen.state.private):
+        yield "the repository is private: who installs it needs a token that may read it"

@@ -161,7 +161,8 @@ def test_the_index_on_the_hub_moves_in_between(hub: LiveHub, wire: Wire, folder:
 def test_twice_and_a_dry_run(hub: LiveHub, wire: Wire, folder: Path, ours: Path, tmp_path: Path) -> None:
     call = ("publish", str(folder), "--repo", REPO, "--name", NAME, "--version", "1.0.0", "--index", str(ours))
     before = (listing(ours.parent), listing(ours.parent / ".git"), listing(folder))
-    dry = command_line(*call, "--dry-run", "--json")
+    dry = command_line(*call, "--dry-run", "--json", "--private")
+    assert any("private" in note for note in dry.document["notes"]) and dry.document["plan"]["repo"]["private"]
     assert dry.code == 0 and wire.writes == [] and dry.document["plan"]["changes"] and not dry.document["changed"]
     assert dry.document["plan"]["index"]["target"].startswith(f"branch {BRANCH}")
     assert (listing(ours.parent), listing(ours.parent / ".git"), listing(folder)) == before
