@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 from hubcli.api import draft_checks, draft_measure
 from hubcli.api.draft_base import Seen, Told
 from hubcli.api.draft_measure import Rows
+from hubcli.api.draft_plot import PLOT, drawn
 from hubcli.api.workspace import Workspace
 from hubcli.compositions import FUSION
 from hubcli.errors import HubcliError, NotFoundError, UsageError
@@ -22,6 +22,7 @@ from hubcli.publishing.card import CardFacts, card, training_lines
 from hubcli.publishing.draft import Draft, DraftFile
 from hubcli.publishing.facts import Run
 from hubcli.publishing.findings import Finding, of_error, raise_findings
+from hubcli.publishing.last_look import last_look
 from hubcli.publishing.own_card import Theirs
 from hubcli.publishing.picked import CARD, Picked, format_of, pick
 from hubcli.refs import NAME, parse_ref
@@ -60,6 +61,7 @@ class Work:
     seen: Seen | None = None
     stated: list[Json] = field(default_factory=list)
     asked: Path | None = None
+    drawn: bytes | None = None
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -210,7 +212,7 @@ class Work:
             release=self.release,
             auto_class=self.seen.auto_class,
             repo=self.repo,
-            plot=None if plot is None else (plot.name, "loss, and what was measured, step by step"),
+            plot=plot,
             training=training_lines(run.said, recipe, self.release.training) if run is not None else (),
             citation=str((run.told if run is not None else {}).get("citation") or ""),
             dataset_id=recipe.data.dataset
@@ -221,12 +223,16 @@ class Work:
             reads_in_peft=self.seen.reads_in_peft,
         )
 
-    def _plot(self) -> Path | None:
-        return self.run.plot if self.run is not None else None
+    def _plot(self) -> tuple[str, str] | None:
+        """The picture on the card, and what it shows: a run's own, else one of the figures where they have intervals."""
+        if self.run is not None and self.run.plot is not None:
+            return facts.PLOT, "loss, and what was measured, step by step"
+        return None if self.drawn is None else (PLOT, "the figures with their 95 % intervals")
 
     def done(self, stage: Path) -> Draft:
         """The draft, once nothing stands against it."""
         assert self.seen is not None
+        self.drawn = drawn(self.release.metrics) if self.run is None and not self.picked.pictures else None
         about = self._facts()
         text = own_card.merged(self.theirs, about) if self.theirs.text.strip() or self.theirs.data else card(about)
         files = [_made(CARD, text.encode(), "card"), *self._files(stage), *self._pictures(text)]
@@ -243,7 +249,7 @@ class Work:
             tuple(files),
             tuple(dict.fromkeys(self.notes)),
         )
-        raise_findings(str(self.folder), self._last_look(found))
+        raise_findings(str(self.folder), last_look(found, self.folder))
         return found
 
     def _files(self, stage: Path) -> Iterable[DraftFile]:
@@ -260,7 +266,9 @@ class Work:
 
     def _pictures(self, text: str) -> Iterable[DraftFile]:
         """The pictures that the card shows; others are left out."""
-        plot = self._plot()
+        if self.drawn is not None and f"({PLOT})" in text:
+            yield _made(PLOT, self.drawn, None)
+        plot = self.run.plot if self.run is not None else None
         pictures = {**self.picked.pictures, **({plot.name: plot} if plot is not None else {})}
         for path, source in sorted(pictures.items()):
             if f"({path})" in text or f'"{path}"' in text:
@@ -269,26 +277,8 @@ class Work:
             else:
                 self.notes.append(f"left out: {path}, which the card does not show")
 
-    def _last_look(self, found: Draft) -> Iterable[Finding]:
-        """What is to be published, as an installer plans it, and nothing of this machine in it."""
-        from hubcli.installer import check_plan
 
-        try:
-            check_plan(Resolved(found.name, self.version, found.name, found.release, "draft", found.kind))
-        except HubcliError as error:
-            yield of_error("entry", error)
-        places = documents.places(self.folder)
-        yield from documents.leaks("entry", json.dumps(checks.plain(found.release), ensure_ascii=False), places)
-        yield from documents.leaks_of_values("entry", checks.plain(found.release))
-        for file in found.files:
-            if file.path.endswith((".json", ".md", ".txt")):
-                raw = file.data if file.data is not None else file.source.read_bytes() if file.source else b""
-                yield from documents.leaks(file.path, raw.decode("utf-8", "replace"), places)
-                if file.role in ("config", "head") or file.path == "tokenizer_config.json":
-                    yield from documents.leaks_of_values(file.path, json.loads(raw))
-
-
-def _made(path: str, raw: bytes, role: str) -> DraftFile:
+def _made(path: str, raw: bytes, role: str | None) -> DraftFile:
     return DraftFile(path, len(raw), hashlib.sha256(raw).hexdigest(), role, data=raw)
 
 

@@ -169,7 +169,8 @@ def test_only_plain_files(kind: str, folder: Path, tmp_path: Path) -> None:
         os.mkfifo(folder / "pipe.json")
     else:
         (folder / "other_adapter").mkdir()
-    with pytest.raises(PublishError) as error:
+    found = {"pipe": "found a device, a pipe", "folder": "found a folder"}.get(kind, "found a link")
+    with pytest.raises(PublishError, match=found) as error:
         drafted(folder)
     assert error.value.id == "E_FORMAT_UNSAFE"
 

@@ -170,6 +170,9 @@ def test_figures_kept_beside_an_adapter_are_asked_too(run: Path, trained: Path) 
     found = drafted(folder, data=trained / "rows.jsonl", **options)
     assert any(note.startswith("reproduced: accuracy") for note in found.notes)
     assert [metric.name for metric in found.release.metrics] == ["accuracy", "f1", "mcc", "loss"]
+    (picture,) = [file for file in found.files if file.path == "figures.png"]
+    assert (picture.data or b"").startswith(b"\x89PNG") and picture.role is None
+    assert found == drafted(folder, data=trained / "rows.jsonl", **options)
     document = json.loads((folder / "metrics.json").read_text())
     document["metrics"][0]["value"] = 0.2
     (folder / "metrics.json").write_text(json.dumps(document))
