@@ -268,8 +268,11 @@ ROWS: dict[int, Row] = {
     ),
     41: Row(
         "A mirror of an index is partial or stale.",
-        "",
-        missing="There is no `mirror` command yet. A mirror of files is asked by hash and checked like any source (row 13).",
+        "Every run of `mirror` takes over what was yanked, deprecated or quarantined, checks what it is about to serve as"
+        " `index check` does, and hashes every file; a mirror of files is asked by hash like any source (row 13).",
+        "hubcli/mirroring/, hubcli/index/check.py",
+        ("test_what_was_withdrawn_since_is_taken_over_whatever_is_asked_for", "test_a_state_with_faults_is_never_served"),
+        "A mirror is as old as its last run, and does not say so by itself.",
     ),
     # crashes, races, disks
     42: Row(

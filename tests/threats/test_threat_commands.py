@@ -101,6 +101,7 @@ WORKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "index build": (("INDEX", "site"), {}),
     "yank": (("acme/here@1.0.0",), {"reason": "wrong labels", "index": "acme"}),
     "deprecate": (("acme/here",), {"reason": "old", "index": "acme"}),
+    "mirror": (("mirrored", "acme/here"), {}),
     "plugins list": ((), {}),
     "plugins info": (("lora",), {}),
     "cache dir": ((), {}),
@@ -121,6 +122,7 @@ STOPS: dict[str, tuple[str, ...]] = {
     "export": ("export", "acme/remote"),
     "eval": ("eval", "acme/remote"),
     "train": ("train", "recipe.toml"),
+    "mirror": ("mirror", "mirrored", "acme/remote"),
     "verify with repair": ("verify",),
     "publish": ("publish", "."),
 }
@@ -171,6 +173,7 @@ def offline(door: Door, switch: str, command: str, arguments: tuple[str, ...], *
 OFFLINE_OPTION = (
     "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update",
     "fuse", "merge", "convert", "export", "eval", "train", "publish", "yank", "deprecate",
+    "mirror",
 )  # fmt: skip
 
 

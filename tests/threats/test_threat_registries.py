@@ -142,6 +142,37 @@ def test_no_repair_and_no_upgrade_around_a_quarantine(door: Door, index: IndexFo
         assert caught.value.id == "E_QUARANTINED"
 
 
+@threat(41, STATES)
+def test_a_mirror_takes_over_what_was_withdrawn(door: Door, case: str, index: IndexFolder, tmp_path: Path) -> None:
+    """Whatever is asked for in the second run."""
+    index.add("acme/demo")
+    index.add("acme/other")
+    mirror = str(tmp_path / "mirror")
+    assert door("mirror", mirror, "acme/demo").code == 0
+    withdraw(door, index, case)
+    again = door("mirror", mirror, "acme/other")
+    assert (again.code, [row["name"] for row in again.document["refreshed"]][:1]) == (0, ["acme/demo"]), again.text
+    assert door("index check", mirror).document["ok"]
+    api.index_remove("acme")
+    api.index_add("mirror", mirror)
+    outcome = door.install("acme/demo")
+    stops = {"yanked": "E_YANKED", "quarantined": "E_QUARANTINED"}
+    assert outcome.id == stops.get(case) and "label leak" in outcome.text
+
+
+@threat(41, ["a file", "an entry"])
+def test_a_mirror_that_is_partial(door: Door, case: str, index: IndexFolder, tmp_path: Path) -> None:
+    index.add("acme/demo")
+    mirror = tmp_path / "mirror"
+    assert door("mirror", str(mirror), "acme/demo").code == 0
+    lost = next((mirror / "_files").iterdir()) if case == "a file" else mirror / "acme/demo.json"
+    lost.unlink()
+    checked = door("index check", str(mirror), against=str(index.folder)).document
+    assert {fault["id"] for fault in checked["faults"]} == {"E_NOT_FOUND" if case == "a file" else "E_IMMUTABLE"}
+    assert door("mirror", str(mirror), "acme/demo").code == 0
+    assert door("index check", str(mirror), against=str(index.folder)).document["ok"]
+
+
 SECRET, BOUND = "hf_person_secret", "team_secret"
 
 
