@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 
 from hubcli.server import pulls
 from hubcli.server.bodies import Json, count_of, known, list_of, receive, text_of
-from hubcli.server.card import check_front_matter
+from hubcli.server.card import MAX_CARD, check_front_matter
 from hubcli.server.changes import changed
 from hubcli.server.commit_body import MAX_OPERATIONS, CommitBody
 from hubcli.server.faults import BodyFault, NotImplementedFault, TooLarge
-from hubcli.server.hub import hub_of, part
+from hubcli.server.hub import caller_of, hub_of, part
 from hubcli.server.limits import contents
 from hubcli.server.names import check_path
 from hubcli.server.objects import Commit, FileEntry
@@ -25,10 +25,13 @@ from hubcli.server.writing import check_parent, commit_edit
 
 
 def validate_yaml(request: Request, body: Json) -> Response:
-    """POST /api/validate-yaml: what is wrong with a card's front matter; 400 with errors where it can't be read."""
-    del request
+    """POST /api/validate-yaml: what is wrong with a card's front matter; 400 with errors where it can't be read.
+
+    For those who push: reading YAML costs time.
+    """
+    hub_of(request).access.check_write(caller_of(request))
     known(body, "validate-yaml", ("content", "repoType"))
-    errors, warnings = check_front_matter(text_of(body, "content", "validate-yaml").encode())
+    errors, warnings = check_front_matter(text_of(body, "content", "validate-yaml").encode()[:MAX_CARD])
     found = {
         name: [{"message": text} for text in texts] for name, texts in (("errors", errors), ("warnings", warnings))
     }

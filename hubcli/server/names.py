@@ -15,7 +15,7 @@ _HEX40 = re.compile(r"[0-9a-f]{40}\Z")
 # Below /api/models/ these words name a view of a repo, so a repo of that name could not be told from one.
 _VIEWS: Final = frozenset(
     ("auth-check", "blob", "branch", "commit", "commits", "discussions", "paths-info", "preupload", "raw", "refs",
-     "resolve", "revision", "settings", "tag", "tree", "xet-read-token", "xet-write-token")
+     "lfs-files", "resolve", "revision", "settings", "super-squash", "tag", "tree", "xet-read-token", "xet-write-token")
 )  # fmt: skip
 # Above a repo these words are the server's own.
 _ROOTS: Final = frozenset(("api", "datasets", "models", "spaces"))

@@ -18,6 +18,7 @@ from hubcli.server.repo import Words
 from hubcli.server.repos import RepoStore
 from hubcli.server.writing import commit_edit
 from tests.server.served import content
+from tests.server.serving import serving
 from tests.support.hub_server import LiveHub
 
 ID, TOKEN, MANY, ROUNDS = "acme/demo", "writes", 8, 3
@@ -69,6 +70,18 @@ def test_of_those_who_do_not_all_land(apis: list[HfApi], tmp_path: Path) -> None
     repo = RepoStore(tmp_path / "hub").repo("model", ID)
     history = [commit.id for commit in repo.history(repo.resolve("main"))]
     assert sorted(history[:-1]) == sorted(done) and len(set(done)) == MANY
+    files = content(repo, "main")
+    assert all(files[f"{half}/{n}.txt"] == f"{n}".encode() for half in ("left", "right") for n in range(MANY))
+
+
+@pytest.mark.slow
+def test_all_land_from_processes_of_their_own(tmp_path: Path, online: None) -> None:
+    with serving(tmp_path / "hub") as one, serving(tmp_path / "hub") as two:
+        one.api.create_repo(ID)
+        done = at_once(lambda number: push((one, two)[number % 2].api, number, None))
+        assert two.api.model_info(ID).sha in done
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    assert {commit.id for commit in repo.history(repo.resolve("main"))} > set(done) and len(set(done)) == MANY
     files = content(repo, "main")
     assert all(files[f"{half}/{n}.txt"] == f"{n}".encode() for half in ("left", "right") for n in range(MANY))
 

@@ -20,7 +20,7 @@ TOKEN, READ, WRONG = "writes", "only-reads", "of-nobody"
 
 REPO = "/api/models/acme/demo"
 WRITES = [
-    ("POST", "/api/repos/create"), ("DELETE", "/api/repos/delete"), ("POST", "/api/repos/move"), ("PUT", f"{REPO}/settings"),
+    ("POST", "/api/validate-yaml"), ("POST", "/api/repos/create"), ("DELETE", "/api/repos/delete"), ("POST", "/api/repos/move"), ("PUT", f"{REPO}/settings"),
     ("POST", f"{REPO}/preupload/main"), ("POST", f"{REPO}/commit/main"), ("POST", f"{REPO}/branch/new"),
     ("DELETE", f"{REPO}/branch/main"), ("POST", f"{REPO}/tag/main"), ("DELETE", f"{REPO}/tag/v1"),
     ("POST", f"{REPO}/discussions"), ("POST", f"{REPO}/discussions/1/comment"), ("POST", f"{REPO}/discussions/1/merge"),
