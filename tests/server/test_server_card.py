@@ -60,9 +60,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_front_matter_counts_as_none(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert card(front(text)).data == {}
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_values_that_json_has_not() -> None:
