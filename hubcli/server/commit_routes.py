@@ -21,7 +21,7 @@ from hubcli.server.objects import Commit, FileEntry
 from hubcli.server.replies import flag
 from hubcli.server.repo import Repo, Words
 from hubcli.server.repo_routes import USER, repo_to_write, web_url
-from hubcli.server.writing import check_parent, commit_edit
+from hubcli.server.writing import check_parent, commit_edit, newest
 
 
 def validate_yaml(request: Request, body: Json) -> Response:
@@ -109,11 +109,12 @@ def _committed(request: Request, repo: Repo, body: CommitBody) -> Response:
         hub.limits.check_repo(repo, [(entry.sha256, entry.size) for entry in files.values()])
         return files
 
+    proposed = flag(request, "create_pr")
     # once before anything is stored, and once more under the lock
-    edit(repo.resolve(revision) if repo.refs().branches else None)
+    edit(repo.resolve(revision) if proposed else newest(repo, revision))
     body.keep()
     reply: dict[str, Any] = {"success": True, "hookOutput": ""}
-    if flag(request, "create_pr"):
+    if proposed:
         pull = pulls.propose(repo, revision, edit, words)
         made = str(pull.head)
         reply["pullRequestUrl"] = f"{url}/discussions/{pull.number}"

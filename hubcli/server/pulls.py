@@ -64,7 +64,7 @@ def propose(repo: Repo, revision: str, edit: Edit, words: Words) -> Discussion:
 
 def commit_to(repo: Repo, revision: str, edit: Edit, words: Words) -> Commit:
     """A commit onto `refs/pr/<number>`; Conflict if it is merged or closed."""
-    pull = _pull(repo, revision)
+    pull = live_pull(repo, revision)
     head = repo.commit(str(pull.head))
     commit = repo.write_commit(head, edit(head), words)
     if commit is not head:
@@ -72,7 +72,8 @@ def commit_to(repo: Repo, revision: str, edit: Edit, words: Words) -> Commit:
     return commit
 
 
-def _pull(repo: Repo, revision: str) -> Discussion:
+def live_pull(repo: Repo, revision: str) -> Discussion:
+    """The pull request that `refs/pr/<number>` names; RevisionMissing if there is none, Conflict if it takes no commits."""
     number = revision.removeprefix("refs/pr/")
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise RevisionMissing(f"{repo.id} has no revision {revision!r}")

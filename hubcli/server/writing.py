@@ -35,6 +35,14 @@ def commit_edit(repo: Repo, revision: str, edit: Edit, words: Words) -> Commit:
         return repo.commit_to(branch_of(repo, revision), edit, words)
 
 
+def newest(repo: Repo, revision: str) -> Commit | None:
+    """The commit that one onto this revision would come after; raises what `commit_edit` would."""
+    if revision.startswith("refs/pr/"):
+        return repo.commit(str(pulls.live_pull(repo, revision).head))
+    head = repo.refs().branches.get(branch_of(repo, revision))
+    return repo.commit(head) if head else None
+
+
 def branch_of(repo: Repo, revision: str) -> str:
     """The branch that a revision names and that a commit may go to; main in a repo without commits."""
     branch = revision.removeprefix("refs/heads/")

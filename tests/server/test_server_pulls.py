@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.server.served import FIRST, ask, write_tree
+from tests.server.served import FIRST, ask, stored, write_tree
 from tests.support.hub_server import LiveHub
 
 TOKEN, ID = "writes", "acme/index"
@@ -114,6 +114,20 @@ def test_a_pull_request_has_to_change_something(hub: LiveHub, api: HfApi) -> Non
     head = api.dataset_info(ID).sha
     reply = ask(hub.url, "POST", path, body=body, Authorization=f"Bearer {TOKEN}")
     assert (reply.status, str(head).encode() in reply.body, api.dataset_info(ID).sha) == (200, True, head)
+
+
+@pytest.mark.parametrize("revision", ["v1", "nope", "refs/pr/1", "refs/pr/7", "refs/tags/v1", "0" * 40])
+def test_where_no_commit_goes_nothing_is_stored(hub: LiveHub, api: HfApi, revision: str) -> None:
+    commit(api, {"a": "1"}, create_pr=True)
+    api.change_discussion_status(discussion_num=1, new_status="closed", **OF)
+    api.create_tag(tag="v1", **OF)
+    before = stored(hub.folder)
+    with pytest.raises(HfHubHTTPError):
+        commit(api, {"new": "bytes"}, revision=revision)
+    body = b'{"key":"header","value":{"summary":"x"}}\n{"key":"file","value":{"content":"MTIz","path":"a"}}\n'
+    path = f"/api/datasets/{ID}/commit/{revision.replace('/', '%2F')}"
+    assert ask(hub.url, "POST", path, body=body, Authorization=f"Bearer {TOKEN}").status in (400, 404, 409)
+    assert stored(hub.folder) == before
 
 
 def test_the_list_comes_in_pages(api: HfApi) -> None:
