@@ -9,9 +9,7 @@ from hubcli.errors import ContentError, NotFoundError
 from hubcli.http import Http, Response
 from hubcli.progress import Progress
 from hubcli.publishing.draft import DraftFile
-from hubcli.publishing.repository import Repository
-
-TRIES = 3
+from hubcli.publishing.repository import TRIES, Repository
 
 
 def read_back(repository: Repository, commit: str, files: Iterable[DraftFile], progress: Progress) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from hubcli.errors import NotFoundError, RaceError, UsageError
+from hubcli.errors import ContentError, NotFoundError, RaceError, UsageError
 from hubcli.frozen import frozen
 from hubcli.hub.hf import file_url
 from hubcli.hub.transport import HubHttp, own_endpoint, unless_public
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import RepositoryNotFoundError
 
 MAIN = "main"
+TRIES = 3
 _XET = (".huggingface.co", ".hf.co")
 
 
@@ -164,12 +165,17 @@ class Repository(Hub):
         return file_url(self.endpoint, f"datasets/{self.name}" if self.type == "dataset" else self.name, commit, path)
 
     def read(self, commit: str, path: str, limit: int) -> bytes | None:
-        """The bytes of a file of a commit, at most `limit`; None where it has no such file."""
-        try:
-            with self.reader(commit).get(self.url(commit, path), max_bytes=limit) as answer:
-                return answer.read()
-        except NotFoundError:
-            return None
+        """The bytes of a file of a commit, at most `limit`; None where it has no such file. What broke off is read again."""
+        for number in range(1, TRIES + 1):
+            try:
+                with self.reader(commit).get(self.url(commit, path), max_bytes=limit) as answer:
+                    return answer.read()
+            except NotFoundError:
+                return None
+            except ContentError:
+                if number == TRIES:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     # Writes
 

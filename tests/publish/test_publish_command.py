@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,28 @@ def test_the_index_on_the_hub_moves_in_between(hub: LiveHub, wire: Wire, folder:
     )
     assert published(folder, INDEX)["changed"]
     assert len(list(client.get_repo_discussions(DATASET, repo_type="dataset"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_a_cut_at_any_request(hub: LiveHub, wire: Wire, folder: Path, start: int) -> None:
+    """Every ninth request of a publication is cut off from `start` on, in turn before and after the hub has done it."""
+    on_hub(hub, _owners__json=owners(acme=["acme"]))
+    api.publish(folder, name=NAME, version="1.0.0", repo=REPO, index=INDEX)
+    total = len(wire.seen)
+    assert total > 25
+    for number in range(start, total + 1, 9):
+        version, repo = f"1.{number}.0", f"acme/films-{number}"
+        call = {"name": NAME, "version": version, "repo": repo, "index": INDEX}
+        wire.seen.clear()
+        wire.cut = (number, ("before", "after")[number // 9 % 2])
+        with contextlib.suppress(NetworkError):
+            api.publish(folder, **call)
+        assert wire.cut is None, number
+        done = api.publish(folder, **call)
+        assert publications(hub, repo) == ([done["commit"]], {f"v{version}": done["commit"]}), number
+        titles = [one.title for one in api_of(hub).get_repo_discussions(DATASET, repo_type="dataset")]
+        assert titles.count(f"Publish {NAME} {version}") == 1, number
 
 
 # Twice, and not at all

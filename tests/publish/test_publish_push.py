@@ -132,24 +132,6 @@ def test_an_answer_that_is_lost(hub: LiveHub, wire: Wire, repository: Repository
     assert publications(hub, repository.name) == ([done.commit], {"v1.0.0": done.commit})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["before", "after"])
-def test_a_cut_at_any_request(hub: LiveHub, wire: Wire, how: str) -> None:
-    pushed(Repository(f"acme/films-{next(numbers)}"), draft_of())
-    total = len(wire.seen)
-    assert total > 12
-    for number in range(1, total + 1):
-        repository = Repository(f"acme/films-{next(numbers)}")
-        wire.seen.clear()
-        wire.cut = (number, how)
-        try:
-            pushed(repository, draft_of())
-        except NetworkError:
-            wire.cut = None
-        done = pushed(repository, draft_of())
-        assert publications(hub, repository.name) == ([done.commit], {"v1.0.0": done.commit}), number
-
-
 def test_a_server_that_is_down_is_asked_a_few_times(hub: LiveHub, wire: Wire, repository: Repository) -> None:
     wire.answer = lambda line: (503, b'{"error": "down"}') if "/commit/" in line else None
     with pytest.raises(NetworkError, match="503"):
