@@ -26,7 +26,8 @@ PAIRS = (("lora_A", "lora_B"), ("embedding_A", "embedding_B"))
 def check(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> list[Problem]:
     """All that is wrong, as (error id, sentence): E_CONFIG_KEY, E_RANK, E_WEIGHTS.
 
-    `tensors` maps the names in the file to (dtype, shape), as its header has them.
+    `tensors` maps the names in the file to (dtype, shape), as its header has them: peft's names, or those of hubcli's own
+    format, `<module path>.<parameter>`.
     """
     found: list[Problem] = [("E_CONFIG_KEY", text) for text in problems(config)]
     if found:
@@ -36,10 +37,11 @@ def check(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]
     except ConfigKeyError as error:
         return [("E_CONFIG_KEY", error.message)]
     sites: dict[str, dict[str, tuple[int, ...]]] = {}
+    own = not any(name.startswith(PREFIX) for name in tensors)
     for name, (dtype, shape) in tensors.items():
         if not dtype.startswith(("F", "BF")):
             found.append(("E_WEIGHTS", f"{name}: expected floating-point weights, found {dtype}"))
-        path, parameter = _read(name)
+        path, parameter = _read_own(name, settings) if own else _read(name)
         if parameter:
             sites.setdefault(path, {})[parameter] = shape
         elif not _is_head(path, settings):
@@ -60,6 +62,12 @@ def _read(name: str) -> tuple[str, str]:
         if bare.endswith(f".{ending}"):
             return bare.removesuffix(f".{ending}"), parameter
     return bare, ""
+
+
+def _read_own(name: str, settings: LoraSettings) -> tuple[str, str]:
+    """As `_read`, in hubcli's own format, where a head's bias ends like a site's."""
+    path, _, parameter = name.rpartition(".")
+    return (path, parameter) if parameter in KEYS.values() and not _is_head(name, settings) else (name, "")
 
 
 def _is_head(path: str, settings: LoraSettings) -> bool:

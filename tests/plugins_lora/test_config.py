@@ -111,10 +111,16 @@ def tensor(*shape: int, dtype: str = "F32") -> tuple[str, tuple[int, ...]]:
 Q = "base_model.model.bert.encoder.layer.0.attention.self.query"
 GOOD = {f"{Q}.lora_A.weight": tensor(2, 16), f"{Q}.lora_B.weight": tensor(16, 2)}
 HEAD = {"base_model.model.classifier.weight": tensor(2, 16), "base_model.model.classifier.bias": tensor(2)}
+OWN = {f"{Q.removeprefix('base_model.model.')}.{half}": GOOD[f"{Q}.{half}.weight"] for half in ("lora_A", "lora_B")}
 CHECKS: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = {
     "good": ({}, GOOD, []),
     "with a head": ({"modules_to_save": ["classifier", "score"]}, {**GOOD, **HEAD}, []),
     "all-linear": ({"target_modules": "all-linear"}, GOOD, []),
+    "hubcli's own names": ({}, OWN, []),
+    "hubcli's own names and a head": ({"modules_to_save": ["classifier"]},
+        {**OWN, "classifier.weight": tensor(2, 16), "classifier.bias": tensor(2)}, []),
+    "half a pair by hubcli's own names": ({}, {k: v for k, v in OWN.items() if k.endswith("lora_A")}, [("E_WEIGHTS", "both A and B")]),
+    "a head nobody named, by hubcli's own names": ({}, {**OWN, "classifier.weight": tensor(2, 16)}, [("E_WEIGHTS", "no part")]),
     "rank": ({"r": 4}, GOOD, [("E_RANK", "lora_A: expected rank 4"), ("E_RANK", "lora_B: expected rank 4")]),
     "rank pattern": ({"r": 4, "rank_pattern": {"query": 2}}, GOOD, []),
     "half a pair": ({}, {f"{Q}.lora_A.weight": tensor(2, 16)}, [("E_WEIGHTS", "expected both A and B")]),

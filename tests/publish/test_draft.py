@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,13 +108,16 @@ def test_an_adapter_of_adapterhubs_becomes_a_draft(name: str, tmp_path: Path, mo
     assert handle.active == NAME and handle.adapters[NAME].method == found.release.method
 
 
-def test_an_adapter_in_hubclis_own_format_becomes_a_draft(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "config"), [("bottleneck", {"reduction_factor": 4}), ("lora", {"r": 2, "use_dora": True})]
+)
+def test_an_adapter_in_hubclis_own_format_becomes_a_draft(method: str, config: Any, base: Path, tmp_path: Path) -> None:
     handle = api.adapt(AutoModelForSequenceClassification.from_pretrained(base, num_labels=2).eval())
-    handle.add("bottleneck", "own", {"reduction_factor": 4})
+    handle.add(method, "own", config)
     handle.save("own", tmp_path / "own", "hubcli")
     found = drafted(tmp_path / "own", base=BASE_ID)
     assert json.loads(found.files[2].data or b"")["base"]["id"] == BASE_ID
-    assert (found.release.method, found.release.task) == ("bottleneck", "text-classification")
+    assert (found.release.method, found.release.task) == (method, "text-classification")
     api.index_add("drafts", str(drafts.indexed(found, tmp_path / "index")))
     inputs = {"input_ids": torch.tensor([[1, 8, 9, 2]])}
     with torch.no_grad():
