@@ -24,6 +24,7 @@ ROOMS: dict[str, list[str]] = {
     "ground": [
         "errors",
         "frozen",
+        "fault_points",
         "_version",
         "paths",
         "discovery",

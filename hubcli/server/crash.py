@@ -7,8 +7,9 @@ after-discussion; of a repo as a whole, before-create, after-create, before-move
 
 from __future__ import annotations
 
-import os
 from typing import Final
+
+from hubcli.fault_points import reaching
 
 VARIABLE: Final = "HUBCLI_HUB_FAULT_POINT"
 POINTS: Final = (
@@ -16,16 +17,4 @@ POINTS: Final = (
     *("before-discussion", "after-discussion", "before-create", "after-create", "before-move", "after-move"),
     *("before-delete", "after-delete"),
 )
-_seen: dict[str, int] = {}
-
-
-def reach(point: str) -> None:
-    """Die by SIGKILL here if the environment asks for it; otherwise do nothing."""
-    wanted = os.environ.get(VARIABLE)
-    if wanted is None or wanted.partition(":")[0] != point:
-        return
-    _seen[point] = _seen.get(point, 0) + 1
-    if _seen[point] >= int(wanted.partition(":")[2] or 1):
-        import signal
-
-        os.kill(os.getpid(), signal.SIGKILL)
+reach = reaching(VARIABLE)

@@ -7,7 +7,7 @@ before-rename, after-rename, before-unlock; and of taking an adapter away: befor
 
 from __future__ import annotations
 
-import os
+from hubcli.fault_points import reaching
 
 VARIABLE = "HUBCLI_FAULT_POINT"
 POINTS = (
@@ -27,16 +27,4 @@ POINTS = (
     "before-aside",
     "after-aside",
 )
-_seen: dict[str, int] = {}
-
-
-def reach(point: str) -> None:
-    """Die by SIGKILL here if the environment asks for it; otherwise do nothing."""
-    wanted = os.environ.get(VARIABLE)
-    if wanted is None or wanted.partition(":")[0] != point:
-        return
-    _seen[point] = _seen.get(point, 0) + 1
-    if _seen[point] >= int(wanted.partition(":")[2] or 1):
-        import signal
-
-        os.kill(os.getpid(), signal.SIGKILL)
+reach = reaching(VARIABLE)
