@@ -73,7 +73,8 @@ class Run:
                 if name not in self.mirror.documents:
                     self.outcome.failed.append((name, error))
                     continue
-                if versions or not isinstance(error, NotFoundError):
+                told = {failed.message for _, failed in self.wanted.failed}
+                if error.message not in told and (versions or not isinstance(error, NotFoundError)):
                     self.outcome.failed.append((name, error))
                 entry = kept(self.mirror, name, self.mirror.indexes.get(name, index), error)
             if not entry.kept:

@@ -104,9 +104,9 @@ class Shell:
         self._machines += away
         home = self.folder.parent / f"machine{self._machines}"
         if away:
-            return f"unset HF_TOKEN HF_ENDPOINT ACME_TOKEN; export HUBCLI_HOME={home}/hubcli HF_HOME={home}/hf"
+            return f"unset HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE; export HUBCLI_HOME={home}/hubcli HF_HOME={home}/hf"
         kept = {name: self._environment[name] for name in ("HUBCLI_HOME", "HF_HOME")}
-        return "export " + " ".join(f"{name}={value}" for name, value in kept.items())
+        return "unset HF_HUB_OFFLINE; export " + " ".join(f"{name}={value}" for name, value in kept.items())
 
     def _ask(self, command: str) -> tuple[int, str]:
         assert self._bash.stdin is not None and self._bash.stdout is not None

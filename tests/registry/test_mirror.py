@@ -313,6 +313,15 @@ def test_what_the_index_has_no_more_is_kept_with_a_note(index: IndexFolder, ther
     assert any("acme/both is kept as it was" in note for note in report["notes"])
 
 
+def test_an_entry_that_can_not_be_read_now_is_told_once_and_kept(index: IndexFolder, there: Path) -> None:
+    api.mirror(there, "acme/two")
+    before = tree(there)
+    (index.folder / "acme/two.json").write_text("{}")
+    report = api.mirror(there, "acme/two")
+    assert [row["ref"] for row in report["failed"]] == ["acme/two"] and tree(there) == before
+    assert any("what was withdrawn since is not known" in note for note in report["notes"])
+
+
 def test_an_entry_is_never_taken_from_another_index(index: IndexFolder, there: Path, tmp_path: Path) -> None:
     api.mirror(there, "acme/two")
     other = IndexFolder(tmp_path / "other")
