@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from hubcli import api
-from hubcli.cli.common import Output, command
-from hubcli.cli.text import clean, columns, size
+from hubcli.cli.common import Output, command, failures
+from hubcli.cli.text import columns, size
 
 REFS = click.argument("refs", nargs=-1, metavar="[REF]...")
 SOME_REFS = click.argument("refs", nargs=-1, required=True, metavar="REF...")
@@ -30,13 +30,7 @@ def _installed_lines(report: dict[str, Any], *, dry_run: bool = False) -> list[s
 def _finish(out: Output, report: dict[str, Any], lines: list[str]) -> int:
     """Print an install's answer; what failed goes to stderr, and the first failure decides the exit code."""
     out.data({k: v for k, v in report.items() if k != "exit_code"}, lines)
-    for failed in report["failed"]:
-        error = failed["error"]
-        click.echo(clean(f"error: {failed['ref']}: {error['message']}"), err=True)
-        for part in ("cause", "hint"):
-            if error.get(part):
-                click.echo(clean(f"{part}: {error[part]}"), err=True)
-    return int(report.get("exit_code", 0))
+    return failures(report)
 
 
 @command(

@@ -60,6 +60,17 @@ class Output:
             click.echo(f"warning: {clean(text)}", err=True)
 
 
+def failures(report: dict[str, Any]) -> int:
+    """Print what failed of a report on stderr, each with cause and hint; the exit code, which the first failure decides."""
+    for failed in report["failed"]:
+        error = failed["error"]
+        click.echo(clean(f"error: {failed['ref']}: {error['message']}"), err=True)
+        for part in ("cause", "hint"):
+            if error.get(part):
+                click.echo(clean(f"{part}: {error[part]}"), err=True)
+    return int(report.get("exit_code", 0))
+
+
 def command(
     *, writes: bool = False, network: bool = True, examples: str = "", **settings: Any
 ) -> Callable[[Function], click.Command]:

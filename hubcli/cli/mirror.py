@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from hubcli import api
-from hubcli.cli.common import Output, command
-from hubcli.cli.text import clean, size
+from hubcli.cli.common import Output, command, failures
+from hubcli.cli.text import size
 
 
 @command(
@@ -32,13 +32,7 @@ def mirror(out: Output, folder: str, refs: tuple[str, ...], **options: Any) -> i
     """
     report = api.mirror(folder, *refs, progress=not (out.quiet or out.json), warn=out.warn, **options)
     out.data({k: v for k, v in report.items() if k != "exit_code"}, _lines(report, options["dry_run"]))
-    for failed in report["failed"]:
-        error = failed["error"]
-        click.echo(clean(f"error: {failed['ref']}: {error['message']}"), err=True)
-        for part in ("cause", "hint"):
-            if error.get(part):
-                click.echo(clean(f"{part}: {error[part]}"), err=True)
-    return int(report.get("exit_code", 0))
+    return failures(report)
 
 
 def _lines(report: dict[str, Any], dry_run: bool) -> list[str]:
