@@ -31,6 +31,14 @@ HEAD_CONFIG, HEAD_WEIGHTS, HEAD_BIN = "head_config.json", "model_head.safetensor
 VERSION = "adapters.1.3.0"  # whose files these are
 DEFAULT = ""  # the architecture of a config that names none
 MAX_CONFIG = 1 << 20  # bytes
+# What the library called its containers before version 2, as it reads such files itself (`legacy_weights_mapping`).
+OLD_CONTAINERS = {
+    "attention_text_task_adapters": "adapters",
+    "attention_text_lang_adapters": "adapters",
+    "layer_text_task_adapters": "adapters",
+    "layer_text_lang_adapters": "adapters",
+    "invertible_lang_adapters": "invertible_adapters",
+}
 
 Tree = dict[str, dict[str, Tensor]]
 
@@ -70,7 +78,7 @@ def read(folder: Path) -> Checkpoint:
     method = plugins().method_class(info.name)()
     if FORMAT not in method.formats:
         raise UnsupportedError(f"{folder}: method '{info.name}' can't read AdapterHub's files yet")
-    sites, others = sorted_keys(tensors, method.formats[FORMAT], name)
+    sites, others = sorted_keys(as_of_now(tensors), method.formats[FORMAT], name)
     if others and not sites:
         raise WeightsError(
             f"{folder}: expected tensors of an adapter '{name}', found only {min(others)[:200]} and the like"
@@ -132,6 +140,13 @@ def sorted_keys(tensors: Mapping[str, Tensor], table: Mapping[str, str], name: s
         else:
             sites.setdefault(f".{key}".removesuffix(ending)[1:], {})[endings[ending]] = tensor
     return sites, others
+
+
+def as_of_now(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the keys that the library gives them today, also of files from before its version 2."""
+    return {
+        ".".join(OLD_CONTAINERS.get(part, part) for part in key.split(".")): tensor for key, tensor in tensors.items()
+    }
 
 
 def base_fields(structure: Structure, base: BaseModel | None) -> dict[str, Any]:

@@ -55,8 +55,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "compacter": _COMPACTER,
     "compacter++": {**_COMPACTER, "mh_adapter": False},
 }
-# Keys that belong to what is refused, and mean nothing without it.
-WITHOUT_EFFECT = {"inv_adapter_reduction_factor", "architecture"}
+# Keys that belong to what is refused, and mean nothing without it. AdapterHub's first version wrote `invertible_adapter` into
+# task adapters too, which have none: where there are any, their tensors have no place here.
+WITHOUT_EFFECT = {"inv_adapter_reduction_factor", "architecture", "invertible_adapter"}
 # The only value of a key that this method honours, and what others would mean.
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "inv_adapter": ((None, False), "invertible adapters are"),
