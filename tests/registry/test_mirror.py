@@ -23,6 +23,7 @@ from tests.registry.entrydocs import yank
 from tests.support.adapters import IndexFolder, lora_files, release
 from tests.support.cli import hubcli
 from tests.support.composed import compose, composed
+from tests.support.hub_server import LiveHub, allow_loopback
 from tests.support.static_server import serve
 
 
@@ -152,6 +153,32 @@ def test_it_passes_a_check_and_is_refused_with_a_file_less(index: IndexFolder, t
 def _rest(folder: Path) -> dict[str, Any]:
     """What else a check says, which is not about faults."""
     return {key: value for key, value in api.index_check(folder).items() if key not in ("ok", "entries", "faults")}
+
+
+def test_an_index_on_a_hub_with_its_adapters_there_too(
+    index: IndexFolder, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries from a dataset repository, weights from a model repository at its commit, the rest from beside the entries."""
+    allow_loopback(monkeypatch)
+    with LiveHub(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        document = json.loads((index.folder / "acme/two.json").read_bytes())
+        weights = document["releases"][0]["files"][2]
+        (tmp_path / "two").mkdir()
+        (index.folder / "_files" / weights["sha256"]).rename(tmp_path / "two" / weights["path"])
+        commit = hub.import_folder("acme/two", tmp_path / "two")
+        (index.folder / "acme/one.json").unlink()
+        (index.folder / "acme/both.json").unlink()
+        change(index, "acme/two", "1.0.0", hub={"repo": "acme/two", "commit": commit})
+        hub.import_folder("acme/index", index.folder, repo_type="dataset")
+        api.index_remove("acme")
+        api.index_add("ours", "hf:datasets/acme/index")
+        report = api.mirror(there, "acme/two")
+    assert report["failed"] == [] and report["files"] == 3 and listed(there) == {"acme/two": ["1.0.0"]}
+    no_network(monkeypatch)
+    monkeypatch.setenv("HUBCLI_HOME", str(tmp_path / "elsewhere"))
+    api.index_add("local", str(there), first=True)
+    assert installed("acme/two")[weights["path"]] == weights["sha256"]
 
 
 # What is mirrored
