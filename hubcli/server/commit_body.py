@@ -36,7 +36,7 @@ class CommitBody:
 
     def __init__(self, store: RepoStore, limits: Limits, room: int):
         self.header: Header | None = None
-        self._store, self._limits, self._room = store, limits, room
+        self._store, self._limits, self._room, self._taken = store, limits, room, 0
         self._files = ExitStack()
         self._operations: list[Change | tuple[str, Incoming]] = []
         self._lines = Lines(self._receive, self._on_line)
@@ -62,10 +62,9 @@ class CommitBody:
         return self._files.enter_context(Incoming(self._store, what, min(self._limits.max_file, self._left())))
 
     def _left(self) -> int:
-        left = self._room - sum(one[1].size for one in self._operations if isinstance(one, tuple))
-        if left < 0:
+        if self._taken > self._room:
             raise TooLarge(f"commit: expected at most {self._room} more bytes in this repo, found more")
-        return left
+        return self._room - self._taken
 
     def _on_line(self, line: Any, file: Incoming | None) -> None:
         fields = known(line, "commit line", ("key", "value"))
@@ -104,6 +103,8 @@ class CommitBody:
                 file.write(base64.b64decode(content, validate=True))
             except binascii.Error:
                 raise BodyFault(f"{path}: expected base64") from None
+        file.close()
+        self._taken += file.size
         self._limits.check_file(path, file.size)
         return path, file
 

@@ -20,7 +20,10 @@ _OLD_SECONDS: Final = 3600
 
 
 class Incoming:
-    """A file being received. `with` drops it unless `keep` made it a blob."""
+    """A file being received. `with` drops it unless `keep` made it a blob.
+
+    `close` once all of it has come: many may wait to be kept, more than a process may have files open.
+    """
 
     def __init__(self, store: RepoStore, path: str, limit: int):
         self.path, self.size = path, 0
@@ -47,9 +50,14 @@ class Incoming:
         """Of what has come so far, in hex."""
         return self._sha256.hexdigest()
 
+    def close(self) -> None:
+        """All of it has come."""
+        with disk_errors(str(self._name)):
+            self._file.close()
+
     def git_oid(self) -> str:
         """Git's SHA-1 of the whole file; it needs the size first, so the file is read once more."""
-        self._file.flush()
+        self.close()
         oid = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
         with self._name.open("rb") as file:
             while chunk := file.read(CHUNK):
@@ -59,11 +67,11 @@ class Incoming:
     def keep(self) -> None:
         """Make it a blob: synced, then renamed into place."""
         blob = self._blobs.path(self.sha256)
+        self.close()
         with disk_errors(str(blob)):
             blob.parent.mkdir(parents=True, exist_ok=True)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with self._name.open("r+b") as file:
+                os.fsync(file.fileno())
             reach("before-blob")
             if blob.is_file() and blob.stat().st_size == self.size:
                 self.drop()
