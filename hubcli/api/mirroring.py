@@ -31,7 +31,9 @@ def mirror(
     """Copy entries and all their files into a folder that another machine installs from with no network (schemas/cli/mirror).
 
     The folder is an index: `hubcli index add NAME FOLDER`, or any web server over it. A second run adds what is new, hashes
-    what is there, and takes over what was yanked, deprecated or quarantined since; nothing is removed without `prune`.
+    what is there, and takes over what was yanked, deprecated or quarantined since; nothing is removed without `prune`, but
+    files of wrong bytes. A release whose file went bad and can't be had again stays listed, is in `failed`, and is tried
+    again by each run.
 
     Args:
         folder: a new folder, or a mirror.
@@ -125,6 +127,7 @@ def _report(run: Run, target: Path) -> Json:
         for d in run.documents.values()
         for r in d["releases"]
         for spec in r.get("files", ())
+        if spec["sha256"] not in run.lost.get(d["name"], ())
     }
     document: Json = {
         "out": str(target),

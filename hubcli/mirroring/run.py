@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hubcli.errors import DiskError, HubcliError, NotFoundError, PolicyError
+from hubcli.errors import DiskError, EntryError, HubcliError, NotFoundError, PolicyError
 from hubcli.index.build import build_site
 from hubcli.index.check import check_folder
-from hubcli.index.entries import raise_faults
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import FILES
 from hubcli.manifest import Resolved
 from hubcli.mirroring.files import Files
 from hubcli.mirroring.merge import Merged, kept, merged, missing, unmet, without
-from hubcli.mirroring.state import MARK, Mirror, dump, put, served, write_meta
+from hubcli.mirroring.state import MARK, Mirror, dump, put, served, undone_on_error, write_meta
 from hubcli.mirroring.wanted import Wanted
 from hubcli.resolver import Resolver
 
 Json = dict[str, Any]
 Owners = Callable[[str, str], list[str] | None]
+NOTHING_REMOVED = "nothing is removed this time: not all that is asked for could be had"
+SHOWN = 5
 
 
 @dataclass(slots=True)
@@ -34,7 +36,6 @@ class Outcome:
     removed: list[str] = field(default_factory=list)
     failed: list[tuple[str, HubcliError]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    fetched: int = 0
     snapshot: str | None = None
 
 
@@ -44,8 +45,10 @@ class Run:
     Args:
         mirror: as it is.
         wanted: what it is to hold.
-        prune: take away what is not wanted any more.
+        prune: take away what is not wanted any more, if all that is wanted can be had.
         owners: (index, group) → who owns the group there, None where that is not known.
+
+    `lost`: name → hashes of files that releases held so far should have, and that are gone bad and can't be had again.
     """
 
     def __init__(
@@ -53,10 +56,16 @@ class Run:
     ) -> None:
         self.mirror, self.wanted, self.resolver, self.files = mirror, wanted, resolver, files
         self.prune, self.owners = prune, owners
-        self.outcome = Outcome(failed=list(wanted.failed))
         self._cuts = prune and not wanted.failed  # nothing goes where something that is wanted could not be had
+        self._brought: dict[tuple[str, str], bool | HubcliError] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.outcome = Outcome(failed=list(self.wanted.failed))
+        self.outcome.notes += [NOTHING_REMOVED] if self.prune and not self._cuts else []
         self.entries: dict[str, Merged] = {}
         self.documents: dict[str, Json] = {}
+        self.lost: dict[str, set[str]] = {}
 
     def plan(self) -> None:
         """Every entry as it is to be. What its index can't tell of now stays as it was."""
@@ -95,19 +104,49 @@ class Run:
             )
 
     def fetch(self, *, dry_run: bool) -> None:
-        """Bring the files of every release; what can't be had is left out, with what requires it."""
+        """Bring the files of every release. What is new and can't be had is left out, with what requires it; what was held
+        stays listed, so that a later run brings it.
+        """
+        self._bring_all(dry_run)
+        if self._cuts and self.outcome.failed:
+            self._cuts = False
+            self._begin()
+            self.plan()
+            self._bring_all(dry_run)
+
+    def _bring_all(self, dry_run: bool) -> None:
         for name, entry in self.entries.items():
             self.documents[name] = entry.document
             for release in entry.releases:
-                try:
-                    changed = bool(self.files.missing(release)) if dry_run else self.files.bring(release)
-                except DiskError:
-                    raise
-                except HubcliError as error:
-                    self._drop(name, release.version, error)
-                    continue
-                self._row(name, release, changed)
+                key = name, release.version
+                if key not in self._brought:
+                    self._brought[key] = self._bring(release, dry_run)
+                found = self._brought[key]
+                if isinstance(found, HubcliError):
+                    self._miss(name, release, found, dry_run)
+                else:
+                    self._row(name, release, found)
         self._complete()
+
+    def _bring(self, release: Resolved, dry_run: bool) -> bool | HubcliError:
+        """Whether a release is other than it was here; or why it can't be had."""
+        try:
+            return bool(self.files.missing(release)) if dry_run else self.files.bring(release)
+        except DiskError:
+            raise
+        except HubcliError as error:
+            return error
+
+    def _miss(self, name: str, release: Resolved, error: HubcliError, dry_run: bool) -> None:
+        """What can't be had: a release that the mirror holds stays, without the file that is bad; another is left out."""
+        bad = {spec.sha256 for spec in self.files.missing(release)} if self.mirror.has(name, release.version) else set()
+        if not bad:
+            self._drop(name, release.version, error)
+            return
+        self.outcome.failed.append((f"{name}@{release.version}", error))
+        self.lost.setdefault(name, set()).update(bad)
+        for sha256 in () if dry_run else bad:
+            self._remove(self.mirror.file(sha256))
 
     def _complete(self) -> None:
         """Leave out what requires something that is not there."""
@@ -143,14 +182,43 @@ class Run:
         """
         folder = self.mirror.folder
         try:
-            self._write_entries()
-            raise_faults(str(folder), tuple(fault for _, fault in check_folder(folder).faults))
-            built = build_site(folder, folder, name="mirror", in_one_step=True)
+            with undone_on_error(folder, self.mirror.raw.keys() | self.documents.keys()):
+                self._write_entries()
+                self._check()
+                built = build_site(folder, folder, name="mirror", in_one_step=True)
             self.outcome.snapshot = built.snapshot_sha256
             if self._cuts:
                 self._sweep()
         except OSError as error:
             raise DiskError(f"can't write {error.filename or folder}", cause=error.strerror) from None
+
+    def _check(self) -> None:
+        """Stop at a fault of the new state. Files that were lost are none, and bad ones that nothing lists are removed."""
+        folder, used, faults = self.mirror.folder, self._used(), []
+        for file, fault in check_folder(folder).faults:
+            stored = re.fullmatch(rf"{FILES}/([0-9a-f]{{64}})", file)
+            if stored and fault.id == "E_HASH" and stored[1] not in used:
+                self._remove(folder / file)
+                self.outcome.removed.append(file)
+            elif fault.id != "E_NOT_FOUND" or file.removesuffix(".json") not in self.lost:
+                faults.append((file, fault))
+        if faults:
+            more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+            raise EntryError(
+                f"{folder}: {'; '.join(f'{file}: {fault}' for file, fault in faults[:SHOWN])}{more}",
+                hint=f"what was served before is served on; 'hubcli index check {folder}' says what is wrong with that",
+                id=faults[0][1].id,
+            )
+
+    def _remove(self, file: Path) -> None:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise DiskError(f"can't remove {file}", cause=error.strerror) from None
+
+    def _used(self) -> set[str]:
+        """The hashes that an entry lists."""
+        return {spec["sha256"] for d in self.documents.values() for r in d["releases"] for spec in r.get("files", ())}
 
     def removals(self) -> None:
         """Name what the new state has no more."""
@@ -209,7 +277,7 @@ class Run:
         return {"v": 1, "groups": groups} if groups else None
 
     def _sweep(self) -> None:
-        used = {spec["sha256"] for d in self.documents.values() for r in d["releases"] for spec in r.get("files", ())}
+        used = self._used()
         for file in _files(self.mirror.folder / FILES):
             if file.name not in used:
                 file.unlink()

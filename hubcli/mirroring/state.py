@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hubcli import strict_json
-from hubcli.errors import EntryError, UsageError
+from hubcli.errors import EntryError, HubcliError, UsageError
 from hubcli.index.entries import check_entry, raise_faults
 from hubcli.index.sources import FILES, META, META_LIMIT, entry_files, read_entries, read_meta
 from hubcli.index.static import INDEX
@@ -48,6 +48,11 @@ class Mirror:
             file = self.file(sha256)
             return not file.is_symlink() and file.stat().st_size == size and digest(file) == (size, sha256)
         return False
+
+    def has(self, name: str, version: str) -> bool:
+        """Is this release listed, with files?"""
+        releases = self.documents.get(name, {}).get("releases", ())
+        return any(r["version"] == version and r.get("status") != "quarantined" for r in releases)
 
     def versions(self, name: str) -> set[str]:
         """The versions of an entry that are there."""
@@ -111,6 +116,24 @@ def put(file: Path, data: bytes) -> None:
     temporary = file.with_name(file.name + ".tmp")
     temporary.write_bytes(data)
     temporary.replace(file)
+
+
+@contextlib.contextmanager
+def undone_on_error(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Put back what a mirror says of itself, and these entries, where a new state is refused."""
+    files = [*(folder / f"{name}.json" for name in names), *(folder / name for name in (MARK, META, OWNERS))]
+    before = {file: file.read_bytes() if file.is_file() else None for file in files}
+    try:
+        yield
+    except HubcliError:
+        for file, data in before.items():
+            if data is not None:
+                put(file, data)
+                continue
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.parent.rmdir()
+        raise
 
 
 def write_meta(mirror: Mirror, similar: list[tuple[str, str]], owners: Json | None) -> None:
