@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hubcli.errors import DiskError, NotFoundError, RaceError
 from hubcli.index.state import OWNERS, folder_state
-from hubcli.publishing.place import Base, Waiting, Written
+from hubcli.publishing.place import Base, Waiting, Written, refuse_links
 from hubcli.store.faults import reach
 
 
@@ -29,12 +29,14 @@ class IntoFolder:
 
         Raises:
             NotFoundError: there is no such folder. DiskError: it can't be written.
+            EntryError: E_PATH_UNSAFE, the entry is behind a link.
         """
         if not self.folder.is_dir():
             raise NotFoundError(f"the index folder {self.folder} does not exist", hint="mkdir it for a new index")
         if not os.access(self.folder, os.W_OK):
             raise DiskError(f"can't write {self.folder}", cause="permission denied")
         state = folder_state(self.folder)
+        refuse_links(state, name)
         entry = state.entries.get(name)
         return Base(tuple(state.entries), entry, state.owners, _digest(entry, state.owners))
 

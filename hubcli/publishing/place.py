@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from hubcli.errors import EntryError
 from hubcli.frozen import frozen
+from hubcli.index.state import OWNERS, State
 
 
 @frozen
@@ -53,7 +55,7 @@ class Place(Protocol):
         """The index as it is now; raises where it can't be read, or could not be written."""
 
     def waiting(self, name: str, version: str) -> Waiting | None:
-        """The entry of a release that was proposed before."""
+        """The entry of a release that was proposed before; raises where none could be proposed under this name and version."""
 
     def planned(self, name: str, version: str) -> str:
         """What `write` will make, for people."""
@@ -64,3 +66,16 @@ class Place(Protocol):
         Raises:
             RaceError: the index is no longer the base's.
         """
+
+
+def refuse_links(state: State, name: str) -> None:
+    """Refuse an index in which an entry, or its owners, are behind a link: readers may follow it, writers never do.
+
+    Raises:
+        EntryError: E_PATH_UNSAFE, with the link.
+    """
+    read = (name.partition("/")[0], f"{name}.json", OWNERS)
+    link = next((link for link in state.links if link in read), None)
+    if link is not None:
+        hint = "put what it leads to in its place: an index is made of folders and regular files"
+        raise EntryError(f"{state.where}: {link} is a link or no regular file", hint=hint, id="E_PATH_UNSAFE")

@@ -28,7 +28,7 @@ def free_port() -> str:
 
 def test_the_commands_work(shell: Shell, work: Path) -> None:
     put(work / "Hub", CARD)
-    for command in (PUBLISH, "git -C our-index merge -q publish/acme-films-1.0.0", "hubcli index remove bundled"):
+    for command in (PUBLISH, "git -C our-index merge -q publish/acme/films-1.0.0", "hubcli index remove bundled"):
         shell.run(Step(command, "", 0))
     with serve(work / "site", token=TOKEN) as site:
         shell.instead |= {"https://adapters.acme.example/": site.url, "ACME_TOKEN=…": f"ACME_TOKEN={TOKEN}"}

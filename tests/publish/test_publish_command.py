@@ -23,7 +23,7 @@ from tests.support.cli import validator
 from tests.support.hub_server import LiveHub
 
 REPO, INDEX, DATASET = "acme/films-lora", "hf:datasets/acme/index", "acme/index"
-BRANCH = "publish/acme-films-1.0.0"
+BRANCH = "publish/acme/films-1.0.0"
 POINTS = (
     "publish-before-create",
     "publish-after-create",

@@ -22,7 +22,7 @@ from tests.publish.pushed import IDENTITY, NAME, checkout, draft_of, git, listin
 
 FIRST = joined(draft_of(), released(draft_of()), None)
 NEXT = draft_of(version="1.1.0")
-BRANCH = "publish/acme-films-1.1.0"
+BRANCH = "publish/acme/films-1.1.0"
 
 
 @pytest.fixture(autouse=True)

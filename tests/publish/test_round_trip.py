@@ -62,7 +62,7 @@ def test_train_publish_install_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         index = checkout(tmp_path / "ours", {"index/_owners.json": owners(other=["other"])}) / "index"
         said = ["--license", "mit", "--author", "Ann", "--description", "A film, good or bad.", "--index", str(index)]
         done = hubcli(hub, author, "publish", work, "--repo", REPO, "--name", NAME, "--version", "1.0.0", *said)
-        assert done["changed"] and done["index"]["branch"] == "publish/acme-films-1.0.0"
+        assert done["changed"] and done["index"]["branch"] == "publish/acme/films-1.0.0"
         assert publications(hub, REPO) == ([done["commit"]], {"v1.0.0": done["commit"]})
         git(index, "merge", "-q", done["index"]["branch"])
         checked = index_check(index, against="HEAD~1", by="acme")
