@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,18 +35,25 @@ def expression(folder: Path, children: Sequence[str]) -> str | Expr:
 
 
 def check(
-    expr: str | Expr, stated: Sequence[Json], rows: Rows, run_data: Sequence[Json], **how: Any
+    expr: str | Expr,
+    stated: Sequence[Json],
+    rows: Rows,
+    run_data: Sequence[Json],
+    prepare: Callable[[], None],
+    **how: Any,
 ) -> tuple[list[Finding], list[str]]:
     """(what stands against the stated figures, notes): each is judged by what a sample of its rows allows.
 
     Args:
-        run_data: of a run, the files that it was measured on, with their sha256. how: offline, token, warn, for `eval`.
+        run_data: of a run, the files that it was measured on, with their sha256. prepare: called before anything is measured.
+        how: offline, token, warn, for `eval`.
     """
     if not stated:
         return [], ["no figure is stated: nothing to reproduce"]
     if not rows.files and rows.recipe is None:
         return _not_done(rows, "no data to measure on is named")
     try:
+        prepare()
         report = _measured(expr, stated, rows, how)
     except HubcliError as error:
         missing = isinstance(error, MissingExtraError | OfflineError | NotFoundError) or error.id == "E_DATA"

@@ -17,6 +17,7 @@ from hubcli.api.workspace import Workspace
 from hubcli.compositions import FUSION
 from hubcli.errors import HubcliError, NotFoundError, UsageError
 from hubcli.manifest import BaseModel, Entry, FileSpec, Json, Release, Resolved
+from hubcli.progress import Silent
 from hubcli.publishing import checks, documents, facts, own_card
 from hubcli.publishing.card import CardFacts, card, training_lines
 from hubcli.publishing.draft import Draft, DraftFile
@@ -60,6 +61,7 @@ class Work:
     authors: tuple[Json, ...] = ()
     seen: Seen | None = None
     stated: list[Json] = field(default_factory=list)
+    parts: list[Resolved] = field(default_factory=list)
     asked: Path | None = None
     drawn: bytes | None = None
     notes: list[str] = field(default_factory=list)
@@ -154,8 +156,9 @@ class Work:
                 ref = parse_ref(text)
                 if ref.kind != "index" or not NAME.match(ref.name):
                     raise UsageError(f"'{ref}' can't be required: expected a name of an index")
-                resolved = self.workspace.resolve(ref)
+                resolved = self.workspace.resolve(replace(ref, spec=spec or ref.spec))
                 found[ref.name] = spec or ref.spec or f"^{resolved.version}"
+                self.parts.append(resolved)
                 self._check_part(ref.name, resolved)
             except HubcliError as error:
                 self.findings.append(of_error("requires", error))
@@ -180,9 +183,16 @@ class Work:
             "token": self.workspace.token,
             "warn": self.workspace.warn,
         }
-        findings, notes = draft_measure.check(expr, self.stated, rows, data, **how)
+        findings, notes = draft_measure.check(expr, self.stated, rows, data, self._install_parts, **how)
         self.findings += findings
         self.notes += notes
+
+    def _install_parts(self) -> None:
+        """What a fusion works over, from where it was found: it may be in an index that is not configured here."""
+        for part in self.parts:
+            if self.workspace.store.find(part.name, "") is None:
+                for _ in self.workspace.install_all(part, Silent()):
+                    pass
 
     def judge(self, known_names: Iterable[str]) -> None:
         """What a person said, and the entry that this would become; raises what has gathered."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubcli.api.draft_measure import Rows
 from hubcli.api.draft_work import Said, Work
@@ -16,6 +16,9 @@ from hubcli.errors import UsageError
 from hubcli.manifest import Entry
 from hubcli.publishing import checks
 from hubcli.publishing.draft import Draft
+
+if TYPE_CHECKING:
+    from hubcli.publishing.place import Place
 
 Files = str | Path | Sequence[str | Path]
 SAMPLE = 200  # rows
@@ -41,6 +44,7 @@ def draft(
     seed: int = 0,
     allow_unreproduced: bool = False,
     allow_unchecked_base: bool = False,
+    place: Place | None = None,
     known_names: Iterable[str] = (),
     entry: Entry | Mapping[str, Any] | None = None,
     offline: bool | None = None,
@@ -57,13 +61,14 @@ def draft(
         base: the base's id on a hub, where the adapter was made on a folder of this machine.
         repo: `org/name` on the hub, for the code on the card.
         requires: of a fusion, name -> version range of the adapters that it works over; None: as the run or its config names
-            them, in the versions that the indexes offer now.
+            them, in the versions that `place` and the indexes offer now.
         data, recipe: rows to reproduce the stated figures on; None: the run's own recipe. eval_options: how `data` is read and
             judged, as `eval` takes it (columns, format, label_map, dataset, max_length, …).
         sample: how many rows are asked, chosen by `seed`; None: 200.
         allow_unreproduced: publish stated figures where there are no data to reproduce them on. A figure that the sample
             contradicts is refused all the same.
         allow_unchecked_base: publish where the base can't be had, so that nothing was compared with it.
+        place: the index that it goes to, which is asked first for what it requires; None: the configured ones alone.
         known_names: names of the index, for names that are easily taken for one another.
         entry: what the index has under this name by now.
 
@@ -74,7 +79,7 @@ def draft(
         PublishError: with every finding; its id is the first one's. NotFoundError: no such folder, or no adapter in it.
         UsageError: arguments that make no sense; a run that is not done.
     """
-    place = Path(folder).expanduser()
+    files_in = Path(folder).expanduser()
     files = (data,) if isinstance(data, str | Path) else tuple(data or ())
     before = entry if isinstance(entry, Entry) or entry is None else Entry.from_json(entry)
     sample = SAMPLE if sample is None else sample
@@ -83,7 +88,11 @@ def draft(
     if files and recipe is not None:
         raise UsageError("expected either data (--data) or a recipe (--recipe), found both")
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
-    work = Work(place, name, version, before, workspace, repo)
+    if place is not None:
+        from hubcli.api.draft_index import resolver_to
+
+        workspace.resolver, _ = resolver_to(place, workspace)
+    work = Work(files_in, name, version, before, workspace, repo)
     rows = Rows(tuple(map(str, files)), None if recipe is None else str(recipe), dict(eval_options or {}), sample, seed,
                 allow_unreproduced)  # fmt: skip
     said = Said(license, description, checks.authors_of(authors), tuple(language), task, base, requires)

@@ -109,7 +109,7 @@ def publish(
         if joins is not None and place is not None:
             check_rights(joins, name, repository.name.partition("/")[0], place.where)
             checks["requires"] = requires or requires_of(place, joins, name, version) or None
-        draft = _drafted(what, name, version, joins, {**said, **checks, "repo": repo}, workspace)
+        draft = _drafted(what, name, version, joins, {**said, **checks, "repo": repo, "place": place}, workspace)
         return _Publishing(repository, place, draft, private, message, dry_run, say or silent, plan, progress).run(
             accounts
         )

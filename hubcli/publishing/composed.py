@@ -11,6 +11,8 @@ from hubcli.index.compose import compose
 from hubcli.manifest import Resolved
 from hubcli.publishing.draft import Draft
 
+NO_LICENSE = "none"  # a composition has no files to license
+
 
 def composed(
     expr: Expr,
@@ -42,3 +44,9 @@ def composed(
             for part in found.values() if part.index != place]  # fmt: skip
     people = tuple({"name": author} for author in authors)
     return Draft(name, COMPOSITION, description, people, release, (), tuple(away))
+
+
+def unlicensed(found: Mapping[str, Resolved]) -> str:
+    """What a person should know of a composition that names no licence."""
+    parts = ", ".join(f"{part.name}: {part.release.license}" for part in found.values())
+    return f"no licence is named for the composition itself (--license); its parts keep theirs ({parts})"

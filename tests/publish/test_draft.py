@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from hubcli import api
 from hubcli.errors import HubcliError, PublishError
 from hubcli.index.entries import check_entry
+from hubcli.publishing.into_folder import IntoFolder
 from tests.publish import drafts
 from tests.publish.drafts import BASE_ID, NAME, drafted
 from tests.support.adapters import IndexFolder
@@ -140,8 +141,12 @@ def test_a_fusion_requires_what_it_works_over(base: Path, tmp_path: Path) -> Non
     with pytest.raises(PublishError, match="requires") as error:
         drafted(tmp_path / "mixed", **options)
     assert error.value.id == "E_NOT_FOUND"
+    there = drafted(tmp_path / "mixed", **options, place=IntoFolder(index.folder))
     api.index_add("drafts", str(index.folder))
     found = drafted(tmp_path / "mixed", **options)
+    assert found == there, "the index it goes to is asked, configured or not"
+    with pytest.raises(PublishError, match="no version @\\^9"):
+        drafted(tmp_path / "mixed", **options, requires={"acme/films": "^9", "acme/books": "^1"})
     assert found.kind == "fusion" and found.release.requires == {"acme/films": "^1.0.0", "acme/books": "^1.0.0"}
     drafts.indexed(found, index.folder)
     done = api.install("drafts:acme/mixed")
