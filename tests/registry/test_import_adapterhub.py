@@ -233,7 +233,7 @@ def test_files_that_are_no_cards(tmp_path: Path) -> None:
     (folder / "adapters/acme/link.yaml").symlink_to(folder / CARD_PATH)
     report = index_import("adapterhub", folder, tmp_path / "out")
     assert len(report["imported"]) == 1
-    reason = "expected a regular file adapters/<group>/<name>.yaml"
+    reason = "expected a regular file adapters/<group>/<name>.yaml or .yml"
     assert [(row["card"], row["reason"]) for row in report["left_out"]] == [
         (f"adapters/{path}", reason) for path in ("acme/link.yaml", "deeper/down/x.yaml", "top.yaml")
     ]
@@ -298,6 +298,33 @@ def test_a_name_like_one_that_is_there_is_left_out(tmp_path: Path) -> None:
         "is easily taken for acme/tiny-bert_sst-2_pfeiffer, which is there already" in report["left_out"][0]["reason"]
     )
     assert index_check(tmp_path / "out")["ok"]
+
+
+def test_what_only_begins_like_a_name_that_is_left_out_is_taken(tmp_path: Path) -> None:
+    only(tmp_path, CARD)
+    for stem in ("tiny-bert_sst-2_pfeifer", "tiny-bert_sst-2_pfeifer-large-cased"):
+        put(tmp_path / "other", CARD, f"acme/{stem}.yaml")
+    report = index_import("adapterhub", tmp_path / "other", tmp_path / "out")
+    assert [row["name"] for row in report["imported"]] == ["acme/tiny-bert_sst-2_pfeifer-large-cased"]
+    assert [row["card"] for row in report["left_out"]] == ["adapters/acme/tiny-bert_sst-2_pfeifer.yaml"]
+
+
+def test_a_group_like_one_that_is_there_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path / "cards", CARD, "summaries/one.yaml")
+    index_import("adapterhub", tmp_path / "cards", tmp_path / "out")
+    put(tmp_path / "other", CARD, "sumaries/two.yaml")
+    put(tmp_path / "other", CARD, "sumaries-of-mine/two.yaml")
+    report = index_import("adapterhub", tmp_path / "other", tmp_path / "out")
+    assert [row["name"] for row in report["imported"]] == ["sumaries-of-mine/two"]
+    assert [row["card"] for row in report["left_out"]] == ["adapters/sumaries/two.yaml"]
+
+
+def test_either_ending_of_a_card_is_no_part_of_its_name(tmp_path: Path) -> None:
+    put(tmp_path / "cards", CARD, "acme/long.yaml")
+    put(tmp_path / "cards", CARD, "acme/short.yml")
+    put(tmp_path / "cards", CARD, "acme/v1.5.yml")
+    report = index_import("adapterhub", tmp_path / "cards", tmp_path / "out")
+    assert [row["name"] for row in report["imported"]] == ["acme/long", "acme/short", "acme/v1.5"]
 
 
 def test_what_is_there_stays_and_what_is_new_is_added(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from hubcli.errors import EntryError, HubcliError
@@ -85,7 +86,7 @@ def _grouped(files: list[Json], default: str) -> Iterator[tuple[str, list[Json]]
 
 def _add(found: Mapped, card: Json, path: str, common: Json, author: str, variant: str, files: list[Json]) -> None:
     """One entry, checked by the rules of entries; what breaks one is left out with the rule."""
-    group, stem = path.split("/")[-2], path.rpartition("/")[2].removesuffix(".yaml")
+    group, stem = path.split("/")[-2], PurePosixPath(path).stem
     name = names.entry_name(group, stem, variant)
     releases = []
     for file in files:

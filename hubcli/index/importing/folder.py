@@ -69,7 +69,8 @@ def import_cards(folder: Path, out: Path) -> Imported:
     cards = sorted(_cards(root)) if root.is_dir() else []
     if not cards:
         raise NotFoundError(
-            f"{folder} has no cards", hint=f"expected {CARDS}/<group>/<name>.yaml, as AdapterHub's index has them"
+            f"{folder} has no cards",
+            hint=f"expected {CARDS}/<group>/<name>.yaml or .yml, as AdapterHub's index has them",
         )
     there = dict(read_entries(entry_files(out))) if out.is_dir() else {}
     found = Imported()
@@ -94,7 +95,7 @@ def _cards(root: Path) -> Iterator[str]:
 def _card(found: Imported, file: Path, path: str, there: dict[str, bytes], taken: dict[str, str]) -> None:
     """One card: its entries against what is there, and against those of the cards before it. `taken`: name → card."""
     if path.count("/") != 2 or not stat.S_ISREG(file.lstat().st_mode):
-        found.leave(path, None, f"expected a regular file {CARDS}/<group>/<name>.yaml")
+        found.leave(path, None, f"expected a regular file {CARDS}/<group>/<name>.yaml or .yml")
         return
     with file.open("rb") as stream:
         made = reading(stream.read(MAX_CARD + 1), path)
@@ -158,7 +159,7 @@ def _alike(found: Imported, there: dict[str, bytes], meta: Json) -> None:
             )
             continue
         (other,) = set(pair) - set(new)
-        for name in [name for name in found.entries if name == new[0] or name.startswith(new[0])]:
+        for name in [name for name in found.entries if _means(new[0], name)]:
             del found.entries[name]
             rows = [row for row in found.imported if row["name"] == name]
             found.imported = [row for row in found.imported if row["name"] != name]
@@ -170,7 +171,12 @@ def _alike(found: Imported, there: dict[str, bytes], meta: Json) -> None:
 
 def _present(name: str, there: Iterable[str]) -> bool:
     """Whether a name, or any name of a group (`group/`), is there."""
-    return any(other == name or (name.endswith("/") and other.startswith(name)) for other in there)
+    return any(_means(name, other) for other in there)
+
+
+def _means(name: str, other: str) -> bool:
+    """Whether a name, or a group (`group/`), is that of an entry."""
+    return other == name or (name.endswith("/") and other.startswith(name))
 
 
 def write(found: Imported, out: Path) -> None:
