@@ -47,6 +47,7 @@ ROOMS: dict[str, list[str]] = {
         "progress",
         "pickles",
         "out_folder",
+        "whole_file",
         "merge_terms",
         "hashes",
         "sizes",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hubcli.errors import DiskError, NotFoundError, RaceError
 from hubcli.index.state import OWNERS, folder_state
 from hubcli.publishing.place import Base, Waiting, Written, refuse_links
 from hubcli.store.faults import reach
+from hubcli.whole_file import write_whole
 
 
 class IntoFolder:
@@ -56,12 +56,12 @@ class IntoFolder:
         Raises:
             RaceError: the entry is another by now. DiskError: it can't be written.
         """
-        with _alone(self.folder):
+        with alone(self.folder):
             if self.base(name).version != base.version:
                 raise RaceError(f"{self.folder}: {name} was changed in between", hint="run the same command again")
             for path in sorted(files, key=lambda path: path != OWNERS):
                 reach("publish-before-index")
-                _put(self.folder / path, files[path])
+                write_whole(self.folder / path, files[path])
         return Written()
 
 
@@ -70,8 +70,8 @@ def _digest(*parts: bytes | None) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One writer at a time, where the system has locks on folders; nothing is left in the folder for it."""
+def alone(folder: Path) -> Iterator[None]:
+    """One writer of an index folder at a time, where the system has locks on folders; nothing is left in the folder for it."""
     try:
         import fcntl
     except ImportError:
@@ -83,19 +83,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _put(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
-    try:
-        file.parent.mkdir(exist_ok=True)
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiskError(f"can't write {file}", cause=error.strerror) from None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hubcli.errors import DiskError, NotFoundError
+from hubcli.errors import DiskError, RaceError
 from hubcli.frozen import frozen
 from hubcli.index.edit import Edited
-from hubcli.index.sources import ENTRY_LIMIT, entry_files
+from hubcli.index.sources import ENTRY_LIMIT
+from hubcli.index.state import folder_state
 from hubcli.publishing.draft import DraftFile
+from hubcli.publishing.into_folder import alone
 from hubcli.publishing.into_git import IntoGit
 from hubcli.publishing.into_hub import IntoHub
-from hubcli.publishing.place import Place
+from hubcli.publishing.place import Place, refuse_links
+from hubcli.publishing.push import TRIES
+from hubcli.publishing.refused import AGAIN
+from hubcli.whole_file import write_whole
 
 Editing = Callable[[bytes | None, list[str]], Edited]
 
@@ -42,20 +45,36 @@ def keep(place: Place, name: str, title: str, editing: Editing, *, dry_run: bool
         editing: the entry's bytes (None: no such name) and all names → the edit.
 
     Raises:
-        NotFoundError, EntryError: as `editing`. DiskError: the file can't be read or written.
+        NotFoundError, EntryError: as `editing`; EntryError: E_PATH_UNSAFE, the entry is behind a link.
+        DiskError: the file can't be read or written. RaceError: others write it all the time.
         NetworkError, RaceError, PolicyError: as the hub says.
     """
     if isinstance(place, IntoHub):
         return _on_hub(place, name, title, editing, dry_run)
     folder: Path = place.folder  # type: ignore[attr-defined]
     file = folder / f"{name}.json"
-    edited = editing(_read(file), [other for other, _ in entry_files(folder)])
-    if edited.changed and not dry_run:
-        _put(file, edited.data)
+    edited = _in_folder(folder, name, editing, dry_run)
     there = shlex.quote(str(folder))
     following = f"git -C {there} commit -m {shlex.quote(title)} -- {shlex.quote(f'{name}.json')}"
     in_git = isinstance(place, IntoGit) and edited.changed
     return Kept(edited, str(file), None, following if in_git else None, edited.changed and not dry_run)
+
+
+def _in_folder(folder: Path, name: str, editing: Editing, dry_run: bool) -> Edited:
+    """The edit, written to its file: made anew where another was written since it was read."""
+    file = folder / f"{name}.json"
+    for _ in range(TRIES):
+        state = folder_state(folder)
+        refuse_links(state, name)
+        before = _read(file)
+        edited = editing(before, [*state.entries])
+        if dry_run or not edited.changed:
+            return edited
+        with alone(folder):
+            if _read(file) == before:
+                write_whole(file, edited.data)
+                return edited
+    raise RaceError(f"{file} is changed by others all the time", hint=AGAIN)
 
 
 def _on_hub(place: IntoHub, name: str, title: str, editing: Editing, dry_run: bool) -> Kept:
@@ -104,9 +123,7 @@ def _undated(raw: bytes) -> Any:
 
 
 def _read(file: Path) -> bytes | None:
-    """The entry's file; None where there is none. A link is none of the index's."""
-    if file.is_symlink():
-        raise NotFoundError(f"{file} is a link: an entry is a regular file")
+    """The entry's file; None where there is none."""
     try:
         with file.open("rb") as stream:
             return stream.read(ENTRY_LIMIT + 1)
@@ -114,20 +131,3 @@ def _read(file: Path) -> bytes | None:
         return None
     except OSError as error:
         raise DiskError(f"can't read {file}", cause=error.strerror) from None
-
-
-def _put(file: Path, data: bytes) -> None:
-    """Whole or not at all, with the rights that it had."""
-    temporary = file.with_name(f".{file.name}-{secrets.token_hex(6)}")
-    try:
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.chmod(file.stat().st_mode & 0o777)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DiskError(f"can't write {file}", cause=error.strerror) from None

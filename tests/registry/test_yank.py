@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from hubcli import api
-from hubcli.errors import HubcliError, NotFoundError, UsageError, YankedError
+from hubcli.errors import EntryError, HubcliError, NotFoundError, RaceError, UsageError, YankedError
 from hubcli.index.check import check_folder
 from hubcli.index.state import folder_state
 from tests.registry.checkout import checkout, git
@@ -106,6 +106,52 @@ def test_a_replacement_that_is_yanked_is_none(index: Path) -> None:
     api.yank("acme/films@1.1.0", reason="wrong labels", index=index)
     with pytest.raises(UsageError, match="is yanked itself"):
         api.yank("acme/films@1.2.0", reason="x", replacement="acme/films@1.1.0", index=index)
+
+
+def test_what_is_published_in_between_stays(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubcli.index import edit as editing
+
+    now, real = document(index), editing.edit
+    now["releases"].append(release("2.0.0"))
+
+    def meanwhile(*args: Any, **more: Any) -> Any:
+        """The first edit is overtaken by a publication."""
+        made = real(*args, **more)
+        monkeypatch.setattr(editing, "edit", real)
+        write(index, now)
+        return made
+
+    monkeypatch.setattr(editing, "edit", meanwhile)
+    assert api.yank("acme/films@1.2.0", reason="wrong labels", index=index)["changed"]
+    found = {one["version"]: bool(one["yanked"]) for one in document(index)["releases"]}
+    assert found == {v: v == "1.2.0" for v in (*VERSIONS, "2.0.0")}
+
+
+def test_one_that_others_always_overtake_is_told(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubcli.index import edit as editing
+
+    now, real = document(index), editing.edit
+
+    def meanwhile(*args: Any, **more: Any) -> Any:
+        made = real(*args, **more)
+        now["description"] += "."
+        write(index, now)
+        return made
+
+    monkeypatch.setattr(editing, "edit", meanwhile)
+    with pytest.raises(RaceError, match="changed by others"):
+        api.yank("acme/films@1.2.0", reason="wrong labels", index=index)
+    assert not any(one["yanked"] for one in document(index)["releases"])
+
+
+@pytest.mark.parametrize("link", ["acme", "acme/films.json"])
+def test_what_lies_behind_a_link_is_not_edited(index: Path, tmp_path: Path, link: str) -> None:
+    (index / link).rename(tmp_path / "moved")
+    (index / link).symlink_to(tmp_path / "moved")
+    raw = (index / "acme/films.json").read_bytes()
+    with pytest.raises(EntryError, match=link) as refused:
+        api.yank("acme/films@1.2.0", reason="wrong labels", index=index)
+    assert refused.value.id == "E_PATH_UNSAFE" and (index / "acme/films.json").read_bytes() == raw
 
 
 def test_a_faulty_entry_is_left_alone(index: Path) -> None:
