@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from hubcli.server import whole
 from hubcli.server.access import Caller
 from hubcli.server.bodies import Json, choice_of, known, text_of
-from hubcli.server.faults import BadRequestFault
+from hubcli.server.faults import BadRequestFault, RepoMissing
 from hubcli.server.hub import caller_of, hub_of, repo_of
 from hubcli.server.names import REPO_TYPES, check_repo_id
 from hubcli.server.objects import Settings, timestamp
@@ -56,7 +56,7 @@ def exists_reply(request: Request, error: Exception) -> Response:
 
 
 def delete(request: Request, body: Json) -> Response:
-    """DELETE /api/repos/delete."""
+    """DELETE /api/repos/delete: by the id that the repo has now."""
     repo = _named(request, _type_of(body), _id_of(body))
     known(body, "delete", ("name", "organization", "type"))
     whole.delete(repo)
@@ -64,7 +64,7 @@ def delete(request: Request, body: Json) -> Response:
 
 
 def move(request: Request, body: Json) -> Response:
-    """POST /api/repos/move: the old id goes on leading to the repo."""
+    """POST /api/repos/move: by the id that the repo has now, which goes on leading to it."""
     repo = _named(request, _type_of(body), text_of(body, "fromRepo", "move"))
     known(body, "move", ("fromRepo", "toRepo", "type"))
     moved = whole.move(repo, check_repo_id(text_of(body, "toRepo", "move")))
@@ -113,6 +113,9 @@ def _named(request: Request, repo_type: str, repo_id: str) -> Repo:
     hub, caller = hub_of(request), caller_of(request)
     repo = hub.access.find(hub.store, repo_type, repo_id, caller)
     hub.access.check_write(caller)
+    if (found := repo.id) != repo_id:
+        # a delete that is sent once more, its answer lost, must not take the repo that was moved away
+        raise RepoMissing(f"no {repo_type} repo {repo_id}; one that had this id is {found or 'gone'} now")
     return repo
 
 

@@ -22,14 +22,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hubcli.errors import NotFoundError
+from hubcli.errors import IntegrityError, NotFoundError
 from hubcli.server.disk import Blobs, Documents, write_document
 from hubcli.server.faults import RepoMissing
 from hubcli.server.names import check_repo_id, check_repo_type
-from hubcli.server.objects import Settings, check_format
+from hubcli.server.objects import FORMAT_V, Settings, check_format
 from hubcli.server.repo import MAIN, Repo
 
 STATE = ".hub"
+_MOVED = ".moved.json"
 _MOST_MOVES = 16  # a repo moved more often than this is found under its newest ids alone
 
 
@@ -62,10 +63,10 @@ class RepoStore:
             repo = Repo(self, self.path_of(repo_type, asked))
             if repo.id == asked:
                 return repo
-            try:
-                asked = self.documents.read(self.moved_path(repo_type, asked), _moved_to)
-            except FileNotFoundError:
+            onward = self._onward(self.moved_path(repo_type, asked))
+            if onward is None:
                 break
+            asked = onward
         raise RepoMissing(f"no {repo_type} repo {repo_id}")
 
     def create(self, settings: Settings) -> Repo:
@@ -75,10 +76,37 @@ class RepoStore:
         if not document.exists():
             with repo.locked(new=True):
                 if not document.exists():
-                    write_document(document, settings.to_json())
+                    self.claim(settings)
         if repo.id != settings.id:
             raise RepoMissing(f"no {settings.type} repo {settings.id}, and the disk has {repo.id} in its place")
         return repo
+
+    def claim(self, settings: Settings) -> None:
+        """Let a repo be there, under the lock the caller holds; no move leads to its id or from it any more."""
+        self.lead_past(settings.type, settings.id)
+        write_document(self.path_of(settings.type, settings.id) / "repo.json", settings.to_json())
+        self.moved_path(settings.type, settings.id).unlink(missing_ok=True)
+
+    def lead_past(self, repo_type: str, repo_id: str) -> None:
+        """Old ids that led to this one, under which no repo is, lead where it leads itself, or nowhere."""
+        onward = self._onward(self.moved_path(repo_type, repo_id))
+        for path in self.path_of(repo_type, repo_id).parent.glob(f"*{_MOVED}"):
+            try:
+                leads_here = self._onward(path) == repo_id
+            except IntegrityError:  # one damaged document is told to who asks for its id
+                continue
+            if not leads_here:
+                continue
+            if onward is None or self.moved_path(repo_type, onward) == path:
+                path.unlink(missing_ok=True)
+            else:
+                write_document(path, {"v": FORMAT_V, "to": onward})
+
+    def _onward(self, path: Path) -> str | None:
+        try:
+            return self.documents.read(path, _moved_to)
+        except FileNotFoundError:
+            return None
 
     def path_of(self, repo_type: str, repo_id: str) -> Path:
         """Where a repo of this id lies, or would lie."""
@@ -87,7 +115,7 @@ class RepoStore:
     def moved_path(self, repo_type: str, repo_id: str) -> Path:
         """Where it is kept which id a repo has that was moved away from this one."""
         path = self.path_of(repo_type, repo_id)
-        return path.with_name(f"{path.name}.moved.json")
+        return path.with_name(f"{path.name}{_MOVED}")
 
 
 def _moved_to(document: dict[str, Any]) -> str:

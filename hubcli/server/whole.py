@@ -33,7 +33,7 @@ def create(store: RepoStore, settings: Settings, author: str) -> Repo:
         reach("before-create")
         files = {ATTRIBUTES: _attributes(store)}
         repo.commit_to(MAIN, lambda _: files, Words("initial commit", author=author))
-        write_document(repo.path / "repo.json", settings.to_json())
+        store.claim(settings)
         reach("after-create")
     return repo
 
@@ -51,6 +51,8 @@ def delete(repo: Repo) -> None:
     """Take a repo away with all its commits; the contents of its files stay in the blobs, where others may have them."""
     with repo.locked():
         check_changeable(repo)
+        # a repo that was moved away from this id must not come to light under it
+        repo.store.moved_path(repo.settings.type, repo.id).unlink(missing_ok=True)
         reach("before-delete")
         gone = _to_trash(repo.store, repo.path)
         reach("after-delete")
@@ -78,6 +80,7 @@ def move(repo: Repo, to_id: str) -> Repo:
 
 def _rename(repo: Repo, target: Repo, old: Settings, to_id: str) -> None:
     store = repo.store
+    store.lead_past(old.type, to_id)
     write_document(repo.path / "repo.json", replace(old, moving_to=to_id).to_json())
     write_document(store.moved_path(old.type, old.id), {"v": FORMAT_V, "to": to_id})
     leftover = _to_trash(store, target.path)
