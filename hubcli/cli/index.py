@@ -86,7 +86,7 @@ def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
 OWNERSHIP = {
     "none": "owners: not checked (there is no _owners.json)",
     "state": "owners: groups and repositories checked; who proposes was not (--against REV --by USER)",
-    "person": "owners: checked",
+    "person": "owners: checked (of the index; not of what else lies beside it)",
 }
 
 
@@ -112,8 +112,9 @@ def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
     """Check an index folder: every fault of every entry, with file, field, expected and found (exit 4 if there is one).
 
     With --against also what a change may not do: alter or take away a release (only yanked, status and status_reason
-    change), add a name that is nearly another, or a file that nothing names. With --by also whether USER may make it, by
-    _owners.json as it was before: entries of a group are changed by its owners, a new group belongs to who adds it.
+    change) or its files, add a name that is nearly another, or a file that nothing names. With --by also whether USER may
+    make it, by _owners.json as it was before: entries of a group are changed by its owners, a new group belongs to who adds
+    it. What else lies in the folder (.github, a README) is not looked at.
     """
     report = api.index_check(folder, against=against, by=by)
     lines = [

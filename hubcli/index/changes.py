@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
@@ -17,6 +17,16 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 def dicts(value: Any) -> list[dict[str, Any]]:
     """The objects of a list from outside; nothing where it is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def listing(documents: Mapping[str, Any], *, quarantined: bool = True) -> dict[str, set[str]]:
+    """sha256 → names of the entries that list such a file; without `quarantined`, in a release that is not."""
+    found: dict[str, set[str]] = {}
+    for name, document in documents.items():
+        for release in dicts(document.get("releases")):
+            for file in dicts(release.get("files")) if quarantined or release.get("status") != "quarantined" else ():
+                found.setdefault(str(file.get("sha256")), set()).add(name)
+    return found
 
 
 def changes(old: dict[str, Any], new: dict[str, Any] | None) -> list[Fault]:

@@ -14,7 +14,7 @@ from typing import Any
 from hubcli import strict_json
 from hubcli.errors import EntryError, UsageError
 from hubcli.frozen import frozen
-from hubcli.index.changes import changes, dicts, times
+from hubcli.index.changes import changes, dicts, listing, times
 from hubcli.index.entries import check_entry
 from hubcli.index.owners import change_faults, read_owners, state_faults
 from hubcli.index.similar import near_collisions, near_groups
@@ -72,7 +72,7 @@ def check_folder(
     faults += _alike(folder, documents, published if base else documents)
     if base is not None:
         faults += _changed(base, state, published, documents, now or datetime.now(UTC))
-    ownership, unowned = _owned(state, base, documents, by)
+    ownership, unowned = _owned(state, base, documents, published, by)
     return Report(len(documents), (*faults, *unowned), ownership)
 
 
@@ -105,7 +105,7 @@ def _parsed(base: State) -> dict[str, Any]:
 def _changed(
     base: State, state: State, published: Mapping[str, Any], documents: Mapping[str, Any], now: datetime
 ) -> Iterator[Found]:
-    """What was published and is other now, releases of the wrong time, and new files that no entry names."""
+    """What was published and is other now or gone, releases of the wrong time, and new files that no entry names."""
     for name, old in published.items():
         for fault in changes(old, documents.get(name)):
             yield f"{name}.json", fault
@@ -113,14 +113,14 @@ def _changed(
         if base.entries.get(name) != state.entries[name]:
             for fault in times(published.get(name), new, now):
                 yield f"{name}.json", fault
-    used = {
-        file.get("sha256")
-        for entry in documents.values()
-        for r in dicts(entry.get("releases"))
-        for file in dicts(r.get("files"))
-    }
-    for name in sorted(state.stored - base.stored - used):
+    for name in sorted(state.stored - base.stored - listing(documents).keys()):
         yield f"{FILES}/{ascii(name)[1:-1]}", Fault("", "a file that an entry names", "none that does", "E_NOT_FOUND")
+    needed = listing(documents, quarantined=False)
+    for name in sorted((base.stored - state.stored) & needed.keys()):
+        yield (
+            f"{FILES}/{ascii(name)[1:-1]}",
+            Fault("", f"the file, which {min(needed[name])} lists", "nothing", "E_IMMUTABLE"),
+        )
 
 
 def _alike(folder: Path, documents: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Found]:
@@ -135,7 +135,9 @@ def _alike(folder: Path, documents: Mapping[str, Any], published: Mapping[str, A
             yield file, Fault("name", expected, f"{second} beside {first}", "E_NAME_COLLISION")
 
 
-def _owned(state: State, base: State | None, documents: Mapping[str, Any], by: str | None) -> tuple[str, list[Found]]:
+def _owned(
+    state: State, base: State | None, documents: Mapping[str, Any], published: Mapping[str, Any], by: str | None
+) -> tuple[str, list[Found]]:
     """What of ownership was looked at, and what is wrong with it."""
     owners, faults = read_owners(state.owners)
     before, broken = read_owners(base.owners) if base else (None, [])
@@ -144,7 +146,7 @@ def _owned(state: State, base: State | None, documents: Mapping[str, Any], by: s
     if owners is not None:
         faults += state_faults(owners, documents)
     if base is not None and before is not None and by is not None:
-        return "person", [*faults, *change_faults(by, base, state, before, owners)]
+        return "person", [*faults, *change_faults(by, base, state, before, owners, listing(published))]
     if before is not None and state.owners is None:
         faults.append((OWNERS, Fault("", "the owners of groups, as before", "nothing", "E_OWNER")))
     return "none" if owners is None and before is None else "state", faults

@@ -12,7 +12,7 @@ from hubcli import schema, strict_json
 from hubcli.errors import EntryError
 from hubcli.frozen import frozen
 from hubcli.index.changes import dicts
-from hubcli.index.sources import META
+from hubcli.index.sources import FILES, META
 from hubcli.index.state import OWNERS, OWNERS_LIMIT, State
 from hubcli.refs import NAME_PART
 from hubcli.schema import Fault, shown
@@ -78,13 +78,17 @@ def state_faults(owners: Owners, documents: Mapping[str, dict[str, Any]]) -> Ite
                 yield f"{name}.json", Fault(f"releases[{number}].hub.repo", expected, shown(repo), "E_OWNER")
 
 
-def change_faults(by: str, base: State, now: State, before: Owners, after: Owners | None) -> Iterator[Found]:
-    """What a person may not change: entries of groups that others own, others' rights, what the whole index rests on.
+def change_faults(
+    by: str, base: State, now: State, before: Owners, after: Owners | None, listed: Mapping[str, set[str]]
+) -> Iterator[Found]:
+    """What a person may not change: entries of groups that others own and their files, others' rights, what the whole index
+    rests on. What lies beside an index in its repository is no part of a state, and not judged.
 
     Args:
         by: who proposes the change.
         base, now: the states before and after.
         before, after: their owners; `after` is None where the proposal takes the file away or breaks it.
+        listed: sha256 → names of the entries of `base` that list such a file.
     """
     if before.maintains(by):
         return
@@ -93,6 +97,11 @@ def change_faults(by: str, base: State, now: State, before: Owners, after: Owner
         fault = _refused(by, _group(name), base, before, after)
         if fault is not None:
             yield f"{name}.json", fault
+    for stored in sorted(base.stored - now.stored):
+        groups = {_group(name) for name in listed.get(stored, ())}
+        for group in sorted(group for group in groups if not before.owns(group, by)):
+            expected = f"a change by {_listed(before.groups.get(group, ()) + before.maintainers)}: {group} uses it"
+            yield f"{FILES}/{ascii(stored)[1:-1]}", Fault("", expected, f"one by {shown(by)}", "E_OWNER")
     for key, old, new in ((META, base.meta, now.meta), (OWNERS, base.owners, now.owners if after else None)):
         if (key == META and old != new) or (old is not None and new is None):
             yield key, Fault("", f"a change by {_listed(before.maintainers)}", f"one by {shown(by)}", "E_OWNER")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from hubcli.errors import UsageError
 from hubcli.index.check import check_folder
 from hubcli.index.owners import read_owners
 from hubcli.index.state import folder_state
+from tests.registry.checkout import git
 from tests.registry.entrydocs import COMMIT, entry, release, write, yank
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "index-repository"
 BEFORE: dict[str, Any] = {
     "v": 1,
     "maintainers": ["Keeper"],
@@ -133,6 +137,50 @@ def test_who_may_change_what(tmp_path: Path, change: str, who: str) -> None:
     assert refused(tmp_path / "now", tmp_path / "base", who) == sorted(stopped.get(who, [])), change
 
 
+STORED = {
+    name: hashlib.sha256(name.encode()).hexdigest() for name in ("of acme", "of both", "of films", "lost", "of none")
+}
+
+
+def storing(folder: Path) -> Path:
+    """The state, with files in `_files/`: of releases of acme, of films, of both, of a quarantined one of acme, and of none."""
+
+    def files(*names: str) -> list[dict[str, Any]]:
+        return [{"path": f"{n}.bin", "size": len(n), "sha256": STORED[n], "role": "weights"} for n in names]
+
+    state(folder)
+    bad = release("0.9.0", files=files("lost"), status="quarantined", status_reason="harm")
+    write(folder, entry("acme/legal", bad, release(files=files("of acme", "of both"))))
+    films = release(files=files("of films", "of both"), hub={"repo": "films-org/reviews", "commit": COMMIT})
+    write(folder, entry("films/reviews", films))
+    (folder / "_files").mkdir()
+    for name, sha256 in STORED.items():
+        (folder / "_files" / sha256).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "may", "never"),
+    [
+        ("of acme", ["alice", "keeper"], True),
+        ("of both", ["keeper"], True),
+        ("of films", ["bob", "keeper"], True),
+        ("lost", ["alice", "keeper"], False),
+        ("of none", ["alice", "bob", "keeper", "mallory"], False),
+    ],
+)
+def test_who_may_remove_a_stored_file(tmp_path: Path, name: str, may: list[str], never: bool) -> None:
+    """What a release that can be installed lists stays, whoever asks; another file is its group's, or nobody's."""
+    storing(tmp_path / "base")
+    (storing(tmp_path / "now") / "_files" / STORED[name]).unlink()
+    for by in ("alice", "bob", "keeper", "mallory", None):
+        faults = check_folder(tmp_path / "now", against=folder_state(tmp_path / "base"), by=by).faults
+        ids = {(file, fault.id) for file, fault in faults if fault.field != "groups.orphan"}
+        expected = {(f"_files/{STORED[name]}", "E_IMMUTABLE")} if never else set()
+        expected |= {(f"_files/{STORED[name]}", "E_OWNER")} if by is not None and by not in may else set()
+        assert ids == expected, by
+
+
 def test_without_a_person_the_state_alone_is_held(tmp_path: Path) -> None:
     state(tmp_path / "base")
     both(released, endpoint)(state(tmp_path / "now"))
@@ -190,3 +238,32 @@ def test_owners_that_break_the_schema(document: Any, field: str) -> None:
 def test_owners_that_are_hostile(raw: bytes) -> None:
     found, faults = read_owners(raw)
     assert found is None and faults[0][1].id.startswith("E_JSON_")
+
+
+def test_what_the_check_does_not_judge_needs_a_maintainer(tmp_path: Path) -> None:
+    """The example's CODEOWNERS, its patterns read by git, which has the same: the last that fits decides."""
+    lines = (EXAMPLE / ".github" / "CODEOWNERS").read_text().splitlines()
+    rules = [line.split() for line in lines if line and not line.startswith("#")]
+    judged = ["acme/films.json", f"_files/{STORED['lost']}", "_index.json", "_owners.json"]
+    others = [
+        ".github/workflows/check.yml",
+        ".github/CODEOWNERS",
+        ".github/x.json",
+        ".gitattributes",
+        "README.md",
+        "a/b/c.json",
+    ]
+    owner: dict[str, list[str]] = {}
+    git(tmp_path, "init", "-q")
+    for pattern, *who in rules:
+        (tmp_path / ".gitignore").write_text(pattern)
+        fits = [path for path in judged + others if ignored(tmp_path, path)]
+        owner |= dict.fromkeys(fits, who)
+    maintainers = json.loads((EXAMPLE / "_owners.json").read_bytes())["maintainers"]
+    names = ["@" + one.removeprefix("user:") for one in maintainers]
+    assert owner == {path: names if path in others else [] for path in judged + others}
+
+
+def ignored(folder: Path, path: str) -> bool:
+    found = subprocess.run(["git", "check-ignore", "-q", "--no-index", path], cwd=folder, check=False)
+    return found.returncode == 0
