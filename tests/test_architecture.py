@@ -35,6 +35,7 @@ ROOMS: dict[str, list[str]] = {
         "patterns",
         "targets",
         "strict_json",
+        "plain_yaml",
         "schema",
         "schema_compiled",
         "recipe",

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from huggingface_hub import ModelCard, ModelCardData
 
+from hubcli import plain_yaml
 from hubcli.publishing.card import CardFacts, library, metadata, sections, tags, whole
 from hubcli.publishing.documents import HUB_ID
 from hubcli.publishing.findings import Finding
@@ -85,16 +85,13 @@ def _parse(content: str, theirs: Theirs) -> None:
     if block is None:
         return
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block[1], yaml.SafeLoader)):
-            theirs.findings.append(_wrong("metadata", "YAML without aliases", "an alias"))
-            return
-        data = yaml.safe_load(block[1])
+        data = plain_yaml.load(block[1])
         if data is None:
             data = {}
         if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
             raise ValueError("expected names with values")
         ModelCardData(**data)
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         theirs.findings.append(_wrong("metadata", "what huggingface_hub's ModelCard reads", ascii(str(error))[1:160]))
         return
     theirs.data = data

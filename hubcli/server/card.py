@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_CARD, MAX_CONFIG, MAX_DEPTH = 256 * 1024, 1024 * 1024, 24
+from hubcli import plain_yaml
+
+MAX_CARD, MAX_CONFIG = 256 * 1024, 1024 * 1024
 _FRONT_MATTER = re.compile(rb"\A(?:\xef\xbb\xbf)?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?\Z")
 
@@ -47,7 +49,7 @@ def check_front_matter(readme: bytes) -> tuple[list[str], list[str]]:
         return [], ["empty or missing yaml metadata in repo card"]
     try:
         data = _yaml(found[1])
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return [f"the metadata can't be read: {error}"], []
     if not isinstance(data, dict):
         return ["the metadata: expected names and values"], []
@@ -84,27 +86,14 @@ def _front_matter(readme: bytes) -> dict[str, Any]:
         return {}
     try:
         data = _yaml(found[1])
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
 
 
 def _yaml(text: bytes) -> Any:
-    """A YAML document as JSON values; ValueError or RecursionError for one that can't be read."""
-    import yaml  # type: ignore[import-untyped]
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Safe, and without aliases, by which a few lines can stand for gigabytes."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("aliases are not read")
-            return super().compose_node(parent, index)
-
-    try:
-        return _json_value(yaml.load(text, Loader), 0)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+    """A YAML document as JSON values; ValueError for one that can't be read."""
+    return _json_value(plain_yaml.load(text))
 
 
 def _adapter_config(content: bytes | None) -> dict[str, Any]:
@@ -117,17 +106,13 @@ def _adapter_config(content: bytes | None) -> dict[str, Any]:
     return {key: _text(config.get(key)) for key in ("base_model_name_or_path", "task_type", "peft_type")}
 
 
-def _json_value(value: Any, depth: int) -> Any:
-    """YAML's values as JSON's: keys and dates as text, no number that JSON can't write. ValueError beyond MAX_DEPTH."""
-    if depth > MAX_DEPTH:
-        raise ValueError("nested too deep")
+def _json_value(value: Any) -> Any:
+    """YAML's values as JSON's: keys and dates as text, no number that JSON can't write."""
     if isinstance(value, dict):
-        return {str(key): _json_value(item, depth + 1) for key, item in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_json_value(item, depth + 1) for item in value]
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int) and abs(value) < 1 << 63:
+        return [_json_value(item) for item in value]
+    if value is None or isinstance(value, (bool, str, int)):
         return value
     return value if isinstance(value, float) and math.isfinite(value) else str(value)
 

@@ -65,6 +65,22 @@ def test_hostile_front_matter_counts_as_none(text: str) -> None:
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["1:" * 100_000 + "1", "1:" * 100_000 + "1.5", "!!int '" + "1:" * 100_000 + "1'"],
+    ids=["int", "float", "tag"],
+)
+def test_a_number_that_takes_long_to_read_is_a_text(number: str) -> None:
+    started = time.process_time()
+    assert card(front(f"tags: [x]\nlong: {number}")).tags == ("x",)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("text", ["!!timestamp x", "!!bool x", "!!int ''", "2001-13-45"])
+def test_a_value_that_its_tag_does_not_fit(text: str) -> None:
+    assert card(front(f"a: {text}")) == Card()
+
+
 def test_values_that_json_has_not() -> None:
     data = card(
         front("day: 2024-01-02\nnan: .nan\ninf: -.inf\n1: one\nbig: 123456789012345678901234567890\nok: 1.5")
