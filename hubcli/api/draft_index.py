@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hubcli.config import IndexConfig, hub_index
 from hubcli.index.catalog import Catalog
 from hubcli.paths import home
+from hubcli.progress import Silent
 from hubcli.resolver import Resolver
 
 if TYPE_CHECKING:
     from hubcli.api.workspace import Workspace
     from hubcli.index.sources import Source
+    from hubcli.manifest import Resolved
     from hubcli.publishing.place import Place
 
 TARGET = "target"  # what an index is called here that is not configured
@@ -44,6 +47,18 @@ def resolver_to(place: Place, workspace: Workspace) -> tuple[Resolver, str]:
     )
     others = [catalog for catalog in workspace.catalogs if catalog.config is not own]
     return Resolver([target, *others]), given.name
+
+
+def install_parts(parts: Iterable[Resolved], workspace: Workspace) -> None:
+    """Install what a fusion works over from where it was found: that may be an index that is not configured here.
+
+    Raises:
+        HubcliError: as an install does.
+    """
+    for part in parts:
+        if workspace.store.find(part.name, "") is None:
+            for _ in workspace.install_all(part, Silent()):
+                pass
 
 
 def _source(index: IndexConfig, workspace: Workspace) -> Source | None:

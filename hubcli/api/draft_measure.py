@@ -11,6 +11,7 @@ from hubcli.composition import Expr, Fuse
 from hubcli.errors import HubcliError, MissingExtraError, NotFoundError, OfflineError
 from hubcli.manifest import Json
 from hubcli.publishing.findings import Finding, of_error
+from hubcli.publishing.picked import CARD
 from hubcli.publishing.samples import judged
 
 SETTINGS = {"max_length": int, "max_answer": int, "exact_match": bool, "quantize": str, "dtype": str}
@@ -51,15 +52,15 @@ def check(
     if not stated:
         return [], ["no figure is stated: nothing to reproduce"]
     if not rows.files and rows.recipe is None:
-        return _not_done(rows, "no data to measure on is named")
+        return not_done(rows, "no data to measure on is named", stated)
     try:
         prepare()
         report = _measured(expr, stated, rows, how)
     except HubcliError as error:
         missing = isinstance(error, MissingExtraError | OfflineError | NotFoundError) or error.id == "E_DATA"
-        return _not_done(rows, error.message) if missing else ([of_error("metrics", error)], [])
+        return not_done(rows, error.message, stated) if missing else ([of_error("metrics", error)], [])
     if changed := _changed(report, run_data) if not rows.files else None:
-        return _not_done(rows, changed)
+        return not_done(rows, changed, stated)
     return _compared(stated, report, rows, known=bool(run_data) and not rows.files)
 
 
@@ -90,15 +91,18 @@ def _changed(report: Mapping[str, Any], run_data: Sequence[Json]) -> str | None:
     return "the recipe's data is not what the run was measured on" if known and found - known else None
 
 
-def _not_done(rows: Rows, why: str) -> tuple[list[Finding], list[str]]:
-    """Nothing could be measured: the caller said whether that is enough."""
+def not_done(rows: Rows, why: str, stated: Sequence[Json]) -> tuple[list[Finding], list[str]]:
+    """These could not be measured: the caller said whether that is enough. Nothing where no figure is stated."""
+    if not stated:
+        return [], []
     if rows.allow_unreproduced:
         return [], [f"the stated figures were not reproduced: {why}"]
     hint = (
         "name their data: data='FILE' (--data) or recipe='FILE' (--recipe); or publish them as they are stated: "
         "allow_unreproduced=True (--allow-unreproduced)"
     )
-    return [Finding("metrics", "stated figures", "data to reproduce them on", why, hint, "E_METRIC")], []
+    where = CARD if all(row.get("card") for row in stated) else "metrics"
+    return [Finding(where, "stated figures", "data to reproduce them on", why, hint, "E_METRIC")], []
 
 
 def _compared(
@@ -108,8 +112,23 @@ def _compared(
     about = _about(stated, report["data"])
     if not about:
         names = ", ".join(sorted({ascii(row["dataset"])[1:-1] for row in stated}))
-        return _not_done(rows, f"the figures are of other data ({names}) than was named")
+        return not_done(rows, f"the figures are of other data ({names}) than was named", stated)
     figures = {figure["name"]: figure for figure in report["results"][0]["figures"]}
+    findings, notes = _judged(about, figures, report, known=known)
+    left = [row for row in stated if row not in about]
+    others = [row for row in left if not row.get("card")]
+    if others:
+        notes.append(f"{len(others)} figures of other data were not reproduced")
+    claimed = [row for row in stated if row.get("card") and (row in left or row["name"] not in figures)]
+    names = ", ".join(f"{ascii(row['name'])[1:-1]} on {ascii(row['dataset'])[1:-1]}" for row in claimed[:5])
+    more, said = not_done(rows, f"of {names} there are none", claimed)
+    return [*findings, *more], [*notes, *said]
+
+
+def _judged(
+    about: Sequence[Json], figures: Mapping[str, Any], report: Mapping[str, Any], *, known: bool
+) -> tuple[list[Finding], list[str]]:
+    """Each figure against what the sample has of its name."""
     findings, notes = [], []
     for row in about:
         figure = figures.get(row["name"])
@@ -122,15 +141,14 @@ def _compared(
             notes.append(f"reproduced: {verdict}" if verdict.interval else str(verdict))
         else:
             findings.append(verdict.finding())
-    others = len(stated) - len(about)
-    return findings, [*notes, *([f"{others} figures of other data were not reproduced"] if others else [])]
+    return findings, notes
 
 
 def _about(stated: Sequence[Json], data: Mapping[str, Any]) -> list[Json]:
     """The stated figures that are about the data which was measured on."""
     same = [row for row in stated if row.get("sha256") == data["sha256"]]
     if same:
-        return same
+        return [*same, *(row for row in stated if row.get("card") and row["dataset"] == data["name"])]
     unnamed = [row for row in stated if not row.get("sha256")]
     named = [row for row in unnamed if row["dataset"] == data["name"]]
     return named or (unnamed if len({row["dataset"] for row in unnamed}) == 1 else [])

@@ -6,19 +6,20 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hubcli.api import draft_checks, draft_measure
 from hubcli.api.draft_base import Seen, Told
+from hubcli.api.draft_index import install_parts
 from hubcli.api.draft_measure import Rows
 from hubcli.api.draft_plot import PLOT, drawn
 from hubcli.api.workspace import Workspace
 from hubcli.compositions import FUSION
 from hubcli.errors import HubcliError, NotFoundError, UsageError
 from hubcli.manifest import BaseModel, Entry, FileSpec, Json, Release, Resolved
-from hubcli.progress import Silent
-from hubcli.publishing import checks, documents, facts, own_card
+from hubcli.publishing import checks, claims, documents, facts, own_card
 from hubcli.publishing.card import CardFacts, card, training_lines
 from hubcli.publishing.draft import Draft, DraftFile
 from hubcli.publishing.facts import Run
@@ -171,28 +172,28 @@ class Work:
 
     def measure(self, rows: Rows) -> None:
         """Ask some rows again; not where the adapter can't be loaded."""
-        if self.seen is None or self.asked is None:
+        if self.seen is None or self.seen.findings:
             return
         if rows.recipe is None and not rows.files and self.run is not None and self.run.recipe is not None:
             rows = replace(rows, recipe=str(self.run.folder / facts.RECIPE))
-        children = list(self.release.requires) if self.seen.kind == FUSION else []
-        expr = draft_measure.expression(self.asked, children)
-        data = facts.rows_of(self.run.said, "data") if self.run is not None else []
-        how = {
-            "offline": self.workspace.offline is not None or None,
-            "token": self.workspace.token,
-            "warn": self.workspace.warn,
-        }
-        findings, notes = draft_measure.check(expr, self.stated, rows, data, self._install_parts, **how)
+        about = self._facts()
+        claimed = claims.rows(claims.others(self.theirs.figures, self.release.metrics, about.dataset_id))
+        stated = [*self.stated, *claimed]
+        if self.asked is None:
+            findings, notes = draft_measure.not_done(rows, "the base was not had", stated)
+        else:
+            children = list(self.release.requires) if self.seen.kind == FUSION else []
+            expr = draft_measure.expression(self.asked, children)
+            data = facts.rows_of(self.run.said, "data") if self.run is not None else []
+            how = {
+                "offline": self.workspace.offline is not None or None,
+                "token": self.workspace.token,
+                "warn": self.workspace.warn,
+            }
+            prepare = partial(install_parts, self.parts, self.workspace)
+            findings, notes = draft_measure.check(expr, stated, rows, data, prepare, **how)
         self.findings += findings
         self.notes += notes
-
-    def _install_parts(self) -> None:
-        """What a fusion works over, from where it was found: it may be in an index that is not configured here."""
-        for part in self.parts:
-            if self.workspace.store.find(part.name, "") is None:
-                for _ in self.workspace.install_all(part, Silent()):
-                    pass
 
     def judge(self, known_names: Iterable[str]) -> None:
         """What a person said, and the entry that this would become; raises what has gathered."""
@@ -245,7 +246,7 @@ class Work:
         self.drawn = drawn(self.release.metrics) if self.run is None and not self.picked.pictures else None
         about = self._facts()
         text = own_card.merged(self.theirs, about) if self.theirs.text.strip() or self.theirs.data else card(about)
-        files = [_made(CARD, text.encode(), "card"), *self._files(stage), *self._pictures(text)]
+        files = [DraftFile.made(CARD, text.encode(), "card"), *self._files(stage), *self._pictures(text)]
         files.sort(key=lambda file: file.path)
         release = replace(
             self.release, files=tuple(FileSpec(f.path, f.size, f.sha256, f.role) for f in files if f.role)
@@ -259,7 +260,7 @@ class Work:
             tuple(files),
             tuple(dict.fromkeys(self.notes)),
         )
-        raise_findings(str(self.folder), last_look(found, self.folder))
+        raise_findings(str(self.folder), last_look(found, self.folder, self.picked.headers))
         return found
 
     def _files(self, stage: Path) -> Iterable[DraftFile]:
@@ -270,14 +271,14 @@ class Work:
                 self.notes.append(
                     f"changed: {path} names the base as {self.release.base.id if self.release.base else None}"
                 )
-                yield _made(path, raw, spec.role)
+                yield DraftFile.made(path, raw, spec.role)
             else:
                 yield DraftFile(path, spec.size, spec.sha256, spec.role, source=source.absolute())
 
     def _pictures(self, text: str) -> Iterable[DraftFile]:
         """The pictures that the card shows; others are left out."""
         if self.drawn is not None and f"({PLOT})" in text:
-            yield _made(PLOT, self.drawn, None)
+            yield DraftFile.made(PLOT, self.drawn, None)
         plot = self.run.plot if self.run is not None else None
         pictures = {**self.picked.pictures, **({plot.name: plot} if plot is not None else {})}
         for path, source in sorted(pictures.items()):
@@ -286,10 +287,6 @@ class Work:
                 yield DraftFile(path, len(raw), hashlib.sha256(raw).hexdigest(), None, source=source.absolute())
             else:
                 self.notes.append(f"left out: {path}, which the card does not show")
-
-
-def _made(path: str, raw: bytes, role: str | None) -> DraftFile:
-    return DraftFile(path, len(raw), hashlib.sha256(raw).hexdigest(), role, data=raw)
 
 
 # What an entry needs and nobody could read: so that its other fields are checked all the same.

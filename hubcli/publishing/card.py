@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hubcli.frozen import frozen
 from hubcli.manifest import Json, Metric, Release
+from hubcli.publishing.claims import slug
 from hubcli.publishing.facts import mapping
 from hubcli.publishing.picked import ADAPTERHUB, OWN, PEFT
 
@@ -92,10 +93,9 @@ def tags(facts: CardFacts) -> list[str]:
 
 
 def _result(figure: Metric, task: str | None, dataset_id: str | None) -> EvalResult:
-    slug = re.sub(r"[^a-z0-9]+", "-", figure.dataset.lower()).strip("-") or "data"
     return EvalResult(
         task_type=task or "other",
-        dataset_type=dataset_id or slug,
+        dataset_type=dataset_id or slug(figure.dataset),
         dataset_name=figure.dataset,
         dataset_split=figure.split,
         metric_type=figure.name,

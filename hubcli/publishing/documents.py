@@ -18,6 +18,8 @@ from hubcli.publishing.picked import MANIFEST, OWN, PEFT
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")
 MAX_BYTES = 1 << 20
 _ABSOLUTE = re.compile(r"(?:/[^/\n]+){2,}/?\Z|[A-Za-z]:[\\/].|\\\\|~/")
+# A path begins where no word, address or other path goes on, and ends where no longer name does.
+_START, _END = r"(?:(?<![A-Za-z0-9_./~%@+$)}\]-])|(?<=file://))", r"(?![\w-])(?!\.\w)"
 _PERSONAL = re.compile(r"/(?:home|Users|root|tmp|mnt|media|scratch|workspace|content|private|var/folders)/")
 
 
@@ -56,10 +58,35 @@ def with_base(raw: bytes, format: str, base: BaseModel) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def texts(value: Any) -> Iterator[str]:
+    """Every text of a document, keys too, as it reads once it is decoded; a text that is a document itself is decoded too."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield str(name)
+            yield from texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner)
+    elif isinstance(value, str):
+        yield value
+        yield from texts(inside(value))
+
+
+def inside(text: str) -> Any:
+    """The document that a text is; None where it is none."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def leaks(path: str, text: str, places: Mapping[str, str]) -> Iterator[Finding]:
     """Where a text names a folder of this machine; `places` are such folders, and what each is."""
     for place, what in places.items():
-        if place in text:
+        behind = "" if place.endswith(("/", "\\")) else _END
+        if re.search(_START + re.escape(place) + behind, text):
             yield _leak(path, f"{place}, {what}")
             return
 
@@ -72,6 +99,8 @@ def leaks_of_values(path: str, value: Any, key: str = "") -> Iterator[Finding]:
     elif isinstance(value, list):
         for inner in value:
             yield from leaks_of_values(path, inner, key)
+    elif isinstance(value, str) and (document := inside(value)) is not None:
+        yield from leaks_of_values(path, document, key)
     elif isinstance(value, str) and _ABSOLUTE.match(value) and (_PERSONAL.match(value) or _there(value)):
         yield _leak(path, f"{key}: {ascii(value)[:120]}")
 

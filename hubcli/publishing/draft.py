@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field, replace
+from hashlib import sha256
 from pathlib import Path
 
 from hubcli.frozen import frozen
@@ -22,6 +23,11 @@ class DraftFile:
     role: str | None
     source: Path | None = None
     data: bytes | None = None
+
+    @classmethod
+    def made(cls, path: str, raw: bytes, role: str | None) -> DraftFile:
+        """A file of these bytes."""
+        return cls(path, len(raw), sha256(raw).hexdigest(), role, data=raw)
 
 
 @frozen

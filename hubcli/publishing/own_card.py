@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hubcli import plain_yaml
+from hubcli.publishing import claims
 from hubcli.publishing.card import CardFacts, library, metadata, sections, tags, whole
 from hubcli.publishing.documents import HUB_ID
 from hubcli.publishing.findings import Finding
@@ -18,12 +19,11 @@ from hubcli.publishing.picked import CARD
 MAX_CARD = 1 << 20  # bytes
 _BLOCK = re.compile(r"\A(?:\ufeff)?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]")
-# A section is there where a heading says so, or, of the code, where the text calls the function.
+# A section is there where a heading says so.
 _THERE = {
     "results": re.compile(
         r"^#+.*\b(?:results?|evaluation|metrics|performance|scores?)\b", re.IGNORECASE | re.MULTILINE
     ),
-    "use": re.compile(r"load_adapter\("),
     "training": re.compile(r"^#+.*\btraining\b", re.IGNORECASE | re.MULTILINE),
     "limits": re.compile(r"^#+.*\b(?:limit\w*|bias\w*|risks?)\b", re.IGNORECASE | re.MULTILINE),
     "citation": re.compile(
@@ -52,6 +52,11 @@ class Theirs:
         value = self.data.get(key)
         values = value if isinstance(value, list) else [value]
         return tuple(item for item in values if isinstance(item, str))
+
+    @property
+    def figures(self) -> tuple[EvalResult, ...]:
+        """What its model-index states."""
+        return tuple(ModelCardData(**self.data).eval_results or ())
 
 
 def read(raw: bytes) -> Theirs:
@@ -112,28 +117,49 @@ def check(theirs: Theirs, facts: CardFacts) -> Iterator[Finding]:
     licence = theirs.data.get("license")
     if licence is not None and facts.release.license and licence != facts.release.license:
         yield Finding(CARD, "license", facts.release.license, ascii(licence)[:60], "say the same in both places")
+    task = theirs.data.get("pipeline_tag")
+    if task is not None and facts.release.task and task != facts.release.task:
+        hint = "say the same in both places; where the adapter's own files say it wrong: task='…' (--task)"
+        yield Finding(CARD, "pipeline_tag", facts.release.task, ascii(task)[:60], hint)
+    yield from claims.check(theirs.figures, facts.release.metrics, facts.dataset_id, CARD)
 
 
 def merged(theirs: Theirs, facts: CardFacts) -> str:
-    """Their card with what it lacks: metadata that nobody said, and sections that their text has not."""
-    ours: dict[str, Any] = metadata(facts).to_dict()  # type: ignore[no-untyped-call]
+    """Their card with what it lacks: metadata that nobody said, the figures as they were checked, and sections that their text
+    has not.
+    """
+    ours: dict[str, Any] = _metadata(theirs, facts).to_dict()  # type: ignore[no-untyped-call]
     data = dict(theirs.data)
     if not any(HUB_ID.match(name) for name in theirs.lines("base_model")):
         data.pop("base_model", None)
-    if "model-index" in data:
-        ours.pop("model-index", None)
     joined = {**data, **{key: value for key, value in ours.items() if key not in data}}
+    if "model-index" in ours:
+        joined["model-index"] = ours["model-index"]
+        joined["metrics"] = list(dict.fromkeys([*theirs.lines("metrics"), *ours.get("metrics", ())]))
     joined["tags"] = list(dict.fromkeys([*theirs.lines("tags"), *tags(facts)]))
     text = theirs.text.strip("\n").replace("\r\n", "\n")
-    missing = [part for name, part in sections(facts).items() if _lacks(text, name, part)]
+    missing = [part for name, part in sections(facts).items() if _lacks(text, name, part, facts)]
     title = [] if re.match(r"\s*#\s", text) else [f"# {facts.name}"]
     content = whole(ModelCardData(**joined), [*title, *([text] if text else []), *missing])
     return str(ModelCard(content))
 
 
-def _lacks(text: str, name: str, part: str) -> bool:
+def _metadata(theirs: Theirs, facts: CardFacts) -> ModelCardData:
+    """Ours, with the figures that they state and the release has not."""
+    ours = metadata(facts)
+    if ours.eval_results:
+        ours.eval_results += claims.others(theirs.figures, facts.release.metrics, facts.dataset_id)
+    return ours
+
+
+def _lacks(text: str, name: str, part: str, facts: CardFacts) -> bool:
+    """Whether their text has not what a section of ours says: results are there where it states each figure as it was checked."""
     if name == "description":
         return not text.strip()
     if name == "plot":
         return part.rpartition("(")[2].rstrip(")") not in text
+    if name == "use":
+        return "load_adapter(" not in text or not any(place in text for place in (facts.name, facts.repo) if place)
+    if name == "results" and any(f"{figure.value:.4g}" not in text for figure in facts.release.metrics):
+        return True
     return not _THERE[name].search(text)

@@ -175,10 +175,15 @@ def test_pictures_that_the_card_shows_go_with_it(there: Path, tmp_path: Path) ->
         drafted(folder)
 
 
+INDEX = "model-index: [{{name: x, results: [{{task: {{type: text-classification}}, dataset: {{type: films, name: Films}}, metrics: [{{type: {}, value: {}}}]}}]}}]"  # fmt: skip
+
 REFUSED = {
     "base": ("base_model: acme/tiny-bert", "base_model: acme/other", "E_BASE_MISMATCH"),
     "licence": ("license: mit", "license: gpl-3.0", "E_PUBLISH"),
     "library": ("tags: [films]", "library_name: diffusers", "E_PUBLISH"),
+    "task": ("pipeline_tag: text-classification", "pipeline_tag: text-generation", "E_PUBLISH"),
+    "figure": ("tags: [films]", INDEX.format("accuracy", 0.9999), "E_METRIC"),
+    "no figure": ("tags: [films]", INDEX.format("accuracy", "high"), "E_METRIC"),
     "relation": ("tags: [films]", "base_model_relation: merge", "E_PUBLISH"),
     "alias": ("tags: [films]", "tags: &a [films]\nmore: *a", "E_FORMAT_UNSAFE"),
     "object": ("tags: [films]", "tags: !!python/object/apply:os.system [id]", "E_FORMAT_UNSAFE"),
@@ -214,3 +219,59 @@ def test_merging_keeps_every_key_that_is_theirs() -> None:
     merged = yaml.safe_load(own_card.merged(theirs, FACTS).split("---")[1])
     assert (merged["co2_eq_emissions"], merged["thumbnail"], merged["language"]) == (3, "x.png", "de")
     assert json.dumps(merged)
+
+
+def test_a_figure_that_nobody_checked_goes_out_by_name_alone(there: Path, tmp_path: Path) -> None:
+    folder = with_card(there, tmp_path, OWN.replace("tags: [films]", INDEX.format("accuracy", 0.9999)))
+    with pytest.raises(PublishError, match=r"README\.md: stated figures.*no data to measure on") as refused:
+        drafted(folder)
+    assert "--allow-unreproduced" in str(refused.value.hint)
+    found = drafted(folder, allow_unreproduced=True)
+    assert any("were not reproduced" in note for note in found.notes) and "0.9999" in text_of(found)
+    shutil.rmtree(there / "cache")
+    with pytest.raises(PublishError, match="the base was not had"):
+        drafted(folder, allow_unchecked_base=True)
+
+
+CLAIMS = {
+    "the same": ("accuracy", 0.9, "Films", "test", 0.9),
+    "rounded": ("accuracy", 0.9, "films", None, 0.9043),
+    "in per cent": ("Accuracy", "90.4", "films", "test", 0.9043),
+    "other": ("accuracy", 0.99, "Films", "test", 0.5),
+    "one for all": ("accuracy", 1, "Films", None, 0.6),
+    "of itself": ("loss", 2.3, "Films", "test", 2.31),
+    "off": ("loss", 2.3, "Films", "test", 2.4),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_a_figure_has_to_be_the_releases(case: str) -> None:
+    name, stated, dataset, split, value = CLAIMS[case]
+    results = [{"task": {"type": "x"}, "dataset": {"type": "x", "name": dataset, "split": split},
+                "metrics": [{"type": name, "value": stated}]}]  # fmt: skip
+    document = yaml.safe_dump({"model-index": [{"name": "x", "results": results}], "metrics": ["f1"]})
+    theirs = own_card.read(f"---\n{document}---\n# Films\n\n## Results\n\nSplendid.\n".encode())
+    facts = replace(FACTS, release=replace(RELEASE, metrics=(Metric(name.lower(), value, "Films", "test", 200),)))
+    wrong = [finding for finding in own_card.check(theirs, facts) if finding.id == "E_METRIC"]
+    assert bool(wrong) == (case in ("other", "one for all", "off"))
+    loaded = ModelCard(own_card.merged(theirs, facts))
+    assert [(r.metric_type, r.metric_value) for r in loaded.data.eval_results] == [(name.lower(), value)]
+    assert f"| {name.lower()} | {value:.4g} |" in loaded.text and loaded.data.metrics == ["f1", name.lower()]
+
+
+def test_a_figure_on_other_data_stands_behind_ours() -> None:
+    text = OWN.replace(
+        "tags: [films]", INDEX.format("accuracy", 0.7).replace("Films", "Books").replace("films", "books")
+    )
+    theirs = own_card.read((text + "\n## Results\n\nAccuracy 0.9, loss 0.2; on books 0.7.\n").encode())
+    loaded = ModelCard(own_card.merged(theirs, FACTS))
+    assert [(r.dataset_name, r.metric_value) for r in loaded.data.eval_results] == [
+        ("Films", 0.9), ("Films", 0.2), ("Books", 0.7)]  # fmt: skip
+    assert loaded.text.count("## Results") == 1
+    again = own_card.merged(own_card.read(str(loaded).encode()), FACTS)
+    assert again == str(loaded)
+
+
+def test_code_for_another_adapter_is_no_code_for_this_one() -> None:
+    theirs = own_card.read(b"# Films\n\n    load_adapter('other/one')\n")
+    assert 'load_adapter("acme/reviews")' in own_card.merged(theirs, FACTS)

@@ -15,6 +15,7 @@ import pytest
 from hubcli import api
 from hubcli.errors import HubcliError, PublishError
 from hubcli.manifest import Entry
+from hubcli.publishing import documents
 from tests.publish import drafts
 from tests.publish.drafts import BASE_ID, drafted, edit
 from tests.support import trainable
@@ -255,6 +256,12 @@ PLACES: dict[str, Change] = {
     "config": lambda folder: edit(folder / CONFIG, eva_config={"path": str(folder)}),
     "card": lambda folder: (folder / CARD).write_text(f"# x\n\nmade in {folder}\n"),
     "home": lambda folder: (folder / CARD).write_text(f"# x\n\nmade in {Path.home()}/models\n"),
+    "weights": lambda folder: tensors(
+        folder, lambda h, d: ({**h, "__metadata__": {"format": "pt", "trained_on": f"{Path.home()}/secret.csv"}}, d)
+    ),
+    "weights-json": lambda folder: tensors(
+        folder, lambda h, d: ({**h, "__metadata__": {"args": json.dumps({"data": "/home/ann/x"})}}, d)
+    ),
     "labels": lambda folder: (folder / "labels.json").write_text(json.dumps(["/home/ann/x", "b"])),
 }
 
@@ -263,4 +270,37 @@ PLACES: dict[str, Change] = {
 def test_nothing_of_this_machine_goes_out(case: str, folder: Path) -> None:
     PLACES[case](folder)
     with pytest.raises(PublishError, match=r"nothing of this machine|refuses it"):
+        drafted(folder)
+
+
+NAMED: dict[str, tuple[str, str, bool]] = {
+    "an address": ("/spam", "Code: https://github.com/acme/spam", False),
+    "an address, further": ("/spam", "Code: https://github.com/acme/spam/tree", False),
+    "a longer name": ("/data", "see /datasets/imdb and /data-2 and /data.csv", False),
+    "a path of others": ("/model", "[base](https://hf.co/model) and ./model and ~/model", False),
+    "itself": ("/spam", "made in /spam.", True),
+    "a quote": ("/spam", 'cd "/spam"', True),
+    "an option": ("/spam", "--out=/spam/x", True),
+    "a link": ("/spam", "[x](/spam/x)", True),
+    "a table": ("/spam", "|/spam|", True),
+    "a file's address": ("/spam", "file:///spam/x", True),
+    "a list of paths": ("/spam", "PATH=/bin:/spam", True),
+    "home": ("/home/j\u00fcrgen/", "from /home/j\u00fcrgen/data", True),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_a_folder_is_named_where_a_path_begins_and_ends(case: str) -> None:
+    place, text, named = NAMED[case]
+    assert bool([*documents.leaks("README.md", text, {place: "the folder itself"})]) == named
+    escaped = documents.texts(json.loads(json.dumps({"x": [text]})))
+    assert bool([*documents.leaks("x.json", "\n".join(escaped), {place: "the folder itself"})]) == named
+
+
+def test_a_vocabulary_is_no_list_of_places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "places", lambda folder: {"/data": "the folder itself", "/home/ann/": "home"})
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"/data": 1, "film": 2}}}))
+    assert "tokenizer.json" in [file.path for file in drafted(folder).files]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"file": "/home/ann/vocab"}}))
+    with pytest.raises(PublishError, match="nothing of this machine"):
         drafted(folder)

@@ -182,6 +182,29 @@ def test_figures_kept_beside_an_adapter_are_asked_too(run: Path, trained: Path) 
         drafted(folder, base=BASE_ID)
 
 
+def test_figures_of_the_card_are_asked_as_well(run: Path, trained: Path) -> None:
+    """Beside none of the folder's own, they are judged on the data that was named; others need a word more."""
+    said = "model-index: [{{name: x, results: [{{task: {{type: x}}, dataset: {{type: x, name: {}}}, metrics: [{{type: {}, value: {}}}]}}]}}]"  # fmt: skip
+    folder = run / "adapter"
+    options: dict[str, Any] = {"eval_options": {"dataset": "Toy reviews"}, "base": BASE_ID}
+
+    def of(*claim: Any, **more: Any) -> Any:
+        (folder / "README.md").write_text(f"---\n{said.format(*claim)}\n---\n# x\n")
+        return drafted(folder, data=trained / "rows.jsonl", **options, **more)
+
+    accuracy = {row["name"]: row for row in json.loads((run / "run.json").read_text())["metrics"]}["accuracy"]["value"]
+    assert any(note.startswith("reproduced: accuracy") for note in of("Toy reviews", "accuracy", accuracy).notes)
+    with pytest.raises(PublishError, match=r"0\.1000 as stated"):
+        of("Toy reviews", "accuracy", 0.1, allow_unreproduced=True)
+    with pytest.raises(PublishError, match="of bleu on Toy reviews there are none"):
+        of("Toy reviews", "bleu", 0.5)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    api.eval(str(folder), trained / "rows.jsonl", dataset="Toy reviews")
+    with pytest.raises(PublishError, match="of accuracy on Books there are none"):
+        of("Books", "accuracy", 0.9)
+    assert any("of accuracy on Books" in note for note in of("Books", "accuracy", 0.9, allow_unreproduced=True).notes)
+
+
 KEYS = ("name", "path", "task", "method", "config", "base", "seed", "pipeline", "head", "rows", "data", "parameters", "steps", "best", "metrics", "files", "versions")  # fmt: skip
 
 
