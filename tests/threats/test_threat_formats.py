@@ -125,9 +125,10 @@ def test_a_pickle_in_a_folder_that_a_person_names(door: Door, case: str, tmp_pat
 def test_a_pickle_that_never_ends(
     door: Door, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process that reads it is ended with it."""
+    """The process that reads it is ended with it. Here it is stopped, so that it can't be done in no time."""
     monkeypatch.setattr(pickles, "SECONDS", 0)
     before = pickles.CHILD._running()
+    os.kill(before.pid, signal.SIGSTOP)
     with on_hub(tmp_path, {CONFIG: FILES[CONFIG], "adapter_model.bin": payload("no tensor")}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         outcome = refused(door, "E_FORMAT_UNSAFE", 6, "install", "hf:acme/demo", convert_bin=True)
