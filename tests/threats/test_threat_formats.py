@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import struct
 import sys
 import time
