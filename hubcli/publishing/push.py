@@ -6,9 +6,10 @@ twice, or that meets another, is refused by the hub and looked at again.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from hubcli.errors import EntryError, RaceError, UsageError
 from hubcli.frozen import frozen
@@ -59,10 +60,13 @@ def look(repository: Repository, draft: Draft) -> Look:
     """What pushing a draft would do; reads, writes nothing.
 
     Raises:
-        EntryError: E_IMMUTABLE, the version's tag is there and has other files. NetworkError, …: as `Repository`.
+        EntryError: E_IMMUTABLE, the version's tag is there and has other files. UsageError: the version can name no tag.
+        NetworkError, …: as `Repository`.
     """
-    state = repository.state()
     version = draft.release.version
+    if version.endswith(".lock"):  # all that a SemVer version can break of git's rules for names of refs
+        raise UsageError(f"git takes no tag called v{version}", hint="take another --version")
+    state = repository.state()
     tag = next((t for t in state.tags if _bare(t.removeprefix("v")) == _bare(version) and t[:1] == "v"), f"v{version}")
     if tag in state.tags:
         there = repository.files(state.tags[tag])
@@ -78,14 +82,28 @@ def _against_main(repository: Repository, draft: Draft, state: State, head: str,
     own = {file.path for file in draft.files}
     added = tuple(file.path for file in draft.files if file.path not in there)
     changed = tuple(f.path for f in draft.files if f.path in there and not there[f.path].is_same(f))
-    before = [(change, listed) for change in repository.history(head) if (listed := _listed(change))]
-    left = [path for path in before[0][1] if path in there and path not in own] if before else []
-    old = repository.files(before[0][0].commit) if left else {}
-    deleted = tuple(path for path in left if old.get(path) == there[path])
+    before = [change for change in repository.history(head) if _listed(change)]
+    last = next((change for change in before if _published(change) == draft.name), None)
+    left = {path: file for path, file in there.items() if path not in own}
+    deleted = tuple(_deleted(repository, last, left)) if last is not None else ()
     kept = tuple(path for path in there if path not in own and path not in deleted)
-    others = {name for change, _ in before if (name := _published(change)) not in (None, draft.name)}
+    others = {name for change in before if (name := _published(change)) not in (None, draft.name)}
     commit = None if added or changed or deleted else head
     return Look(state, tag, False, commit, there, added, changed, deleted, kept, tuple(sorted(filter(None, others))))
+
+
+def _deleted(repository: Repository, last: Change, left: Mapping[str, RemoteFile]) -> Iterator[str]:
+    """Of files that the draft has not, those that a release's commit wrote: it lists them, with the hash that they have still."""
+    listed = {path: sha256 for path, sha256 in _listed(last).items() if path in left}
+    old = repository.files(last.commit) if listed else {}
+    for path, sha256 in listed.items():
+        if old.get(path) == left[path] and _sha256(repository, last.commit, path, left[path]) == sha256:
+            yield path
+
+
+def _sha256(repository: Repository, commit: str, path: str, file: RemoteFile) -> str:
+    """A hash that the hub has of large files alone; a small one is fetched."""
+    return file.sha256 or hashlib.sha256(repository.read(commit, path, file.size) or b"").hexdigest()
 
 
 def push(
@@ -207,9 +225,9 @@ def _check_same(repository: Repository, draft: Draft, tag: str, there: Mapping[s
         raise EntryError(message, hint="take the next --version", id="E_IMMUTABLE")
 
 
-def _listed(change: Change) -> Sequence[str]:
-    """The files that a commit of ours says it is about."""
-    return [path for _, path in _LISTED.findall(change.message)]
+def _listed(change: Change) -> dict[str, str]:
+    """The files that a commit of ours says it is about: path → sha256."""
+    return {path: sha256 for sha256, path in _LISTED.findall(change.message)}
 
 
 def _published(change: Change) -> str | None:

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from hubcli.config import origin_of
 from hubcli.errors import ContentError, NotFoundError, RaceError, UsageError
 from hubcli.frozen import frozen
 from hubcli.hub.hf import file_url
-from hubcli.hub.transport import HubHttp, own_endpoint, unless_public
-from hubcli.progress import shown
+from hubcli.hub.transport import HubHttp, own_endpoint
 from hubcli.publishing import refused
 from hubcli.publishing.draft import DraftFile
+from hubcli.publishing.transfers import bars, plain_uploads
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 TRIES = 3
-_XET = (".huggingface.co", ".hf.co")
 
 
 @frozen
@@ -66,12 +66,15 @@ class Hub:
     Args:
         token: None takes the one huggingface_hub has. offline: the switch that turns the network off.
 
+    Raises:
+        UsageError: E_CONFIG, `HF_ENDPOINT` is no http(s) URL, or has a password in it, which every message would tell.
+
     Every method raises what `refused.refusals` says.
     """
 
     def __init__(self, *, token: str | None = None, offline: str | None = None):
         self.offline = offline
-        self.endpoint = own_endpoint()
+        self.endpoint = _plain(own_endpoint())
         self.token = token or _own_token()
         self.where = self.endpoint
 
@@ -82,7 +85,7 @@ class Hub:
             raise refused.offline(self.offline, self.where)
         from huggingface_hub import HfApi
 
-        with refused.refusals(self.where, self.token), _bars():
+        with refused.refusals(self.where, self.token), bars():
             yield HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def accounts(self) -> tuple[str, ...]:
@@ -197,7 +200,7 @@ class Repository(Hub):
         """One commit on top of `parent`; huggingface_hub's CommitInfo. RaceError where main is elsewhere by now."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        with self.client() as api, _plain_uploads(self.endpoint):
+        with self.client() as api, plain_uploads(self.endpoint):
             adds = [CommitOperationAdd(file.path, file.source or file.data or b"") for file in files]
             try:
                 return api.create_commit(
@@ -224,6 +227,16 @@ class Repository(Hub):
                 if error.response.status_code != 409:
                     raise
                 raise RaceError(f"{self.where}: the tag {name} is there already") from None
+
+
+def _plain(endpoint: str) -> str:
+    """An endpoint, where it is one."""
+    try:
+        origin_of(endpoint)
+    except UsageError as error:
+        hint = "HF_ENDPOINT is the hub's URL alone; what proves who you are is HF_TOKEN"
+        raise UsageError(f"HF_ENDPOINT: {error.message}", hint=hint, id="E_CONFIG") from None
+    return endpoint
 
 
 def check_id(name: str) -> None:
@@ -264,35 +277,3 @@ def _is_missing(error: RepositoryNotFoundError) -> bool:
     from huggingface_hub.errors import GatedRepoError
 
     return not isinstance(error, GatedRepoError)
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[None]:
-    """The client's own bars, of uploads, where ours would be seen too."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if shown() or are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
-
-
-@contextlib.contextmanager
-def _plain_uploads(endpoint: str) -> Iterator[None]:
-    """Off the public hub large files go by LFS: the client would send them by Xet, which other hubs need not have."""
-    from huggingface_hub import constants
-
-    host = endpoint.partition("://")[2].partition("/")[0].partition(":")[0]
-    if unless_public(endpoint) is None or host.endswith(_XET):
-        yield
-        return
-    before = constants.HF_HUB_DISABLE_XET
-    constants.HF_HUB_DISABLE_XET = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_DISABLE_XET = before

@@ -115,6 +115,68 @@ def test_a_tag_with_other_bytes_is_refused(hub: LiveHub, wire: Wire, repository:
     assert refused.value.id == "E_IMMUTABLE" and "LICENSE" in refused.value.message and not wire.writes
 
 
+# What is taken away
+
+
+def listed(*files: tuple[str, bytes]) -> str:
+    return "\n".join(f"{hashlib.sha256(data).hexdigest()}  {path}" for path, data in files)
+
+
+OURS, BOOKS = "Publish acme/films 0.9.0\n\n", "Publish acme/books 0.9.0\n\n"
+BOTH = (("labels.json", b"[]"), ("notes.md", b"n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        (OURS + listed(*BOTH), {"labels.json", "notes.md"}),
+        (BOOKS + listed(*BOTH), set()),
+        ("thanks\n\n" + listed(*BOTH), set()),
+        (listed(*BOTH), set()),
+        (OURS + listed(("labels.json", b"[1]"), ("notes.md", b"n")), {"notes.md"}),
+        (OURS + listed(("labels.json", b"[1]"), ("nosuch", b"n")), set()),
+    ],
+    ids=["ours", "another adapter", "a stranger", "no name", "another hash", "nothing there"],
+)
+def test_only_what_a_release_of_this_name_left_is_taken_away(
+    hub: LiveHub, repository: Repository, text: str, gone: set[str]
+) -> None:
+    api_of(hub).create_repo(repository.name)
+    files = {**lora_files(), "labels.json": b"[]", "notes.md": b"n"}
+    api_of(hub).create_commit(
+        repository.name, [CommitOperationAdd(path, data) for path, data in files.items()],
+        commit_message="a title of its own", commit_description=text,
+    )  # fmt: skip
+    commit(hub, repository.name, [CommitOperationAdd("theirs.txt", b"theirs")], "by hand")
+    seen = look(repository, draft_of(SECOND, version="1.1.0"))
+    assert set(seen.deleted) == gone and "theirs.txt" in seen.kept
+    assert seen.others == (("acme/books",) if text.startswith(BOOKS) else ())
+
+
+def test_a_large_file_is_compared_by_the_hash_that_the_hub_has(
+    hub: LiveHub, wire: Wire, repository: Repository
+) -> None:
+    pushed(repository, draft_of({**lora_files(), "more.safetensors": b"x" * 64}))
+    wire.seen.clear()
+    assert look(repository, draft_of(version="1.1.0")).deleted == ("more.safetensors",)
+    assert not [line for line in wire.seen if "/resolve/" in line], "nothing is fetched"
+
+
+def test_a_version_that_can_name_no_tag_is_refused_before_the_push(hub: LiveHub, wire: Wire) -> None:
+    with pytest.raises(UsageError, match=r"v1\.0\.0-a\.lock"):
+        look(Repository("acme/films"), draft_of(version="1.0.0-a.lock"))
+    assert not wire.seen
+
+
+@pytest.mark.parametrize("endpoint", ["https://user:s3cret@hub.example", "hub.example"])
+def test_a_hub_with_a_password_in_its_url_is_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """As everything that reads from it refuses it: each message and each report names the hub."""
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(UsageError, match="HF_ENDPOINT") as refused:
+        Repository("acme/films", token=TOKEN)
+    assert refused.value.id == "E_CONFIG" and "s3cret" not in f"{refused.value} {refused.value.hint}"
+
+
 # What breaks
 
 WRITES = ("/api/repos/create", "/preupload/", "/commit/", "/tag/")
