@@ -117,7 +117,8 @@ def index_check(folder: str | Path, *, against: str | Path | None = None, by: st
         {"id": fault.id, "file": file, "field": fault.field, "expected": fault.expected, "found": fault.found}
         for file, fault in report.faults
     ]
-    return {"ok": not rows, "entries": report.entries, "ownership": report.ownership, "faults": rows}
+    notes = [ascii(note)[1:-1] for note in report.notes]
+    return {"ok": not rows, "entries": report.entries, "ownership": report.ownership, "faults": rows, "notes": notes}
 
 
 def _older(folder: Path, against: str | Path) -> State:

@@ -111,6 +111,9 @@ hubcli index check ./our-index --against ../published/our-index""",
 def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
     """Check an index folder: every fault of every entry, with file, field, expected and found (exit 4 if there is one).
 
+    What a composition or a fusion requires has to be here in a version that its range allows, or not to be here at all: a
+    name of another index is noted, for who installs it needs both.
+
     With --against also what a change may not do: alter or take away a release (only yanked, status and status_reason
     change) or its files, add a name that is nearly another, or a file that nothing names. With --by also whether USER may
     make it, by _owners.json as it was before: entries of a group are changed by its owners, a new group belongs to who adds
@@ -122,6 +125,8 @@ def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
         for f in report["faults"]
     ]
     out.data(report, [*lines, f"{report['entries']} entries, {len(lines)} faults"])
+    for note in report["notes"]:
+        out.note(note)
     if against is not None:
         out.note(OWNERSHIP[report["ownership"]])
     return 0 if report["ok"] else 4

@@ -17,6 +17,7 @@ from hubcli.frozen import frozen
 from hubcli.index.changes import changes, dicts, listing, times
 from hubcli.index.entries import check_entry
 from hubcli.index.owners import change_faults, read_owners, state_faults
+from hubcli.index.required import doubts, unmet
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import ENTRY_LIMIT, FILES, META, read_meta
 from hubcli.index.state import OWNERS, State, folder_state
@@ -29,7 +30,8 @@ PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,95}\Z")
 
 @frozen
 class Report:
-    """What a check found: the number of entries, (file, fault) of all that is wrong, and what of ownership was looked at.
+    """What a check found: the number of entries, (file, fault) of all that is wrong, what of ownership was looked at, and
+    lines of what is no fault and should be known.
 
     `ownership` is "none" (there is no `_owners.json`), "state" (groups have owners, and repositories are theirs) or "person"
     (and who proposes the change may make it).
@@ -38,6 +40,7 @@ class Report:
     entries: int
     faults: tuple[Found, ...]
     ownership: str = "none"
+    notes: tuple[str, ...] = ()
 
 
 def check_folder(
@@ -67,13 +70,13 @@ def check_folder(
         for link in state.links
     ]
     faults += _stored_files(folder, state, documents.values())
-    faults += _cycles(documents)
+    faults += [*_cycles(documents), *unmet(documents)]
     published = _parsed(base) if base else {}
     faults += _alike(folder, documents, published if base else documents)
     if base is not None:
         faults += _changed(base, state, published, documents, now or datetime.now(UTC))
     ownership, unowned = _owned(state, base, documents, published, by)
-    return Report(len(documents), (*faults, *unowned), ownership)
+    return Report(len(documents), (*faults, *unowned), ownership, tuple(doubts(documents)))
 
 
 def _documents(state: State) -> tuple[dict[str, Any], list[Found]]:

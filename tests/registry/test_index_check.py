@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections.abc import Callable
@@ -115,6 +116,44 @@ def test_what_a_proposal_changes(tmp_path: Path, name: str) -> None:
     change, faults = CHANGES[name]
     change(index)
     assert sorted(found(index)) == sorted(faults)
+
+
+def both(**changes: Any) -> dict[str, Any]:
+    """A composition of acme/films and acme/tax."""
+    fields = {"method": None, "method_config": {}, "expression": "average(acme/films, acme/tax)", "files": [], "hub": None,
+              "head": None, "requires": {"acme/films": "^1.0", "acme/tax": "^1.0"}, **changes}  # fmt: skip
+    return entry("acme/both", release(**fields), kind="composition")
+
+
+OLD, NEW, RC = release("1.0.0"), release("3.0.0"), release("1.1.0-rc.1")
+AWAY = "acme/tax is in another index, or in none: who installs acme/both needs it from there"
+LOST = "acme/both 1.0.0 can't be installed: it requires acme/films ^1.0, which is withdrawn"
+WANTED: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], list[str], list[str]]] = {
+    "it is there": ((OLD, NEW), {}, [], [AWAY]),
+    "it is not": ((NEW,), {}, ["E_REQUIRES"], [AWAY]),
+    "a prerelease is none": ((RC,), {}, ["E_REQUIRES"], [AWAY]),
+    "withdrawn itself": ((NEW,), {"yanked": yank()}, [], []),
+    "quarantined itself": ((NEW,), {"status": "quarantined", "status_reason": "x"}, [], []),
+    "what it needs is yanked": (({**OLD, "yanked": yank()}, NEW), {}, [], [LOST, AWAY]),
+    "what it needs is quarantined": (({**OLD, "status": "quarantined", "status_reason": "x"}, NEW), {}, [], [LOST, AWAY]),
+    "a yanked one by its version": (({**OLD, "yanked": yank()},), {"requires": {"acme/films": "=1.0.0", "acme/tax": "^1"}}, [], [AWAY]),
+    "no range": ((OLD,), {"requires": {"acme/films": "newest", "acme/tax": "^1"}}, ["E_VERSION"], [AWAY]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WANTED)
+def test_what_a_composition_requires_of_its_own_index(tmp_path: Path, case: str) -> None:
+    """The oracle is the resolver, with this index alone and, for what is of another, with both."""
+    films, changes, ids, notes = WANTED[case]
+    index = write(tmp_path / "index", entry("acme/films", *films), both(**changes))
+    report = api.index_check(index)
+    assert [fault["id"] for fault in report["faults"]] == ids and report["notes"] == notes
+    if ids in ([], ["E_REQUIRES"]):
+        api.index_add("one", str(index))
+        api.index_add("two", str(write(tmp_path / "other", entry("acme/tax"))))
+        found = bool(ids) or LOST in notes or changes.get("yanked") or changes.get("status")
+        with pytest.raises(HubcliError) if found else contextlib.nullcontext():  # type: ignore[attr-defined]
+            api.resolve("acme/both@^1")
 
 
 def test_a_bare_word_in_a_checkout_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
