@@ -10,6 +10,7 @@ from hubcli.errors import UsageError
 
 if TYPE_CHECKING:
     from hubcli.index.edit import Change
+    from hubcli.publishing.place import Place
     from hubcli.refs import Ref
 
 Json = dict[str, Any]
@@ -35,7 +36,7 @@ def yank(
         replacement: what to use instead: a name or a release of the same index.
 
     Raises:
-        UsageError: no version, no reason, a replacement that is yanked itself, an index that can't be written.
+        UsageError: no version, no reason, a replacement that is withdrawn itself, an index that can't be written.
         NotFoundError: no such index, entry, version or replacement. EntryError: the entry breaks a rule.
         DiskError, NetworkError, PolicyError, RaceError: it can't be written.
     """
@@ -110,8 +111,9 @@ def _kept(
         if replacement is not None and replacement.name not in names:
             raise no_name(replacement.name, names)
         edited = edit(raw, ref, change, names, where=f"{ref.name}.json")
-        if replacement is not None and replacement.name == ref.name:
-            _refuse_yanked(edited, replacement)
+        if replacement is not None:
+            same = replacement.name == ref.name
+            _refuse_withdrawn(edited.data if same else _entry(place, replacement.name), replacement)
         return edited
 
     kept = keep(place, ref.name, title, editing, dry_run=dry_run)
@@ -128,13 +130,28 @@ def _kept(
     return {"name": ref.name, "releases": rows, "index": {**where, "next": kept.next}, "changed": kept.changed}
 
 
-def _refuse_yanked(edited: Any, replacement: Ref) -> None:
-    """Stop at a replacement of the same entry that there is not, or that is withdrawn itself."""
-    import json
+def _entry(place: Place, name: str) -> bytes:
+    """Another entry of the index, as an edit of it would read it; a name that is there."""
+    from hubcli.index.state import folder_state
 
+    folder: Path | None = getattr(place, "folder", None)
+    raw = place.base(name).entry if folder is None else folder_state(folder).entries[name]
+    assert raw is not None, "the index has this name"
+    return raw
+
+
+def _refuse_withdrawn(raw: bytes, replacement: Ref) -> None:
+    """Stop at a replacement that there is not, or that is withdrawn itself.
+
+    Raises:
+        NotFoundError: there is no such version. UsageError: all that it names is withdrawn. EntryError: the entry breaks a rule.
+    """
     from hubcli.index.edit import chosen_versions
+    from hubcli.publishing.joining import parsed
 
-    entry = json.loads(edited.data)
+    entry = parsed(raw, replacement.name)
     versions = chosen_versions(entry, replacement)
-    if all(r.get("yanked") for r in entry["releases"] if r["version"] in versions):
-        raise UsageError(f"the replacement {replacement} is yanked itself")
+    named = [release for release in entry["releases"] if release["version"] in versions]
+    if all(release.get("yanked") or release.get("status") == "quarantined" for release in named):
+        word = "yanked" if any(release.get("yanked") for release in named) else "quarantined"
+        raise UsageError(f"the replacement {replacement} is {word} itself")

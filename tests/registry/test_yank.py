@@ -154,6 +154,28 @@ def test_what_lies_behind_a_link_is_not_edited(index: Path, tmp_path: Path, link
     assert refused.value.id == "E_PATH_UNSAFE" and (index / "acme/films.json").read_bytes() == raw
 
 
+@pytest.mark.parametrize("of", ["folder", "git"])
+def test_a_replacement_in_another_entry_is_looked_at_too(index: Path, tmp_path: Path, of: str) -> None:
+    if of == "git":
+        index = checkout(tmp_path / "repo", entry("acme/films"), entry("acme/other"))
+        write(index, entry("acme/books"))  # not committed: an edit reads what lies there
+    call = {"reason": "x", "index": index}
+    ref = "acme/films@1.0.0"
+    before = folder_state(index)
+    with pytest.raises(NotFoundError, match=r"acme/books has no version 9\.9\.9"):
+        api.yank(ref, replacement="acme/books@9.9.9", **call)
+    assert folder_state(index) == before
+    assert api.yank(ref, replacement="acme/books@1.0.0", **call, dry_run=True)["releases"][0]["yanked"]["replacement"]
+    api.deprecate("acme/books@1.0.0", reason="x", status="quarantined", index=index)
+    with pytest.raises(UsageError, match="is quarantined itself"):
+        api.yank(ref, replacement="acme/books", **call)
+    api.yank("acme/books@1.0.0", **call)
+    for replacement in ("acme/books@1.0.0", "acme/books"):
+        with pytest.raises(UsageError, match="is yanked itself"):
+            api.yank(ref, replacement=replacement, **call)
+    assert document(index)["releases"][0].get("yanked") is None
+
+
 def test_a_faulty_entry_is_left_alone(index: Path) -> None:
     write(index, entry("acme/books", release(flavour="new")))
     raw = (index / "acme/books.json").read_bytes()
