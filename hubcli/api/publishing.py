@@ -37,6 +37,7 @@ def publish(
     repo: str | None = None,
     index: str | Path | None = None,
     no_index: bool = False,
+    by: str | None = None,
     license: str | None = None,
     description: str | None = None,
     authors: Sequence[str] = (),
@@ -71,6 +72,8 @@ def publish(
         index: a folder (in a git checkout: a branch is made), the name of a configured index, or hf:datasets/ORG/NAME (a pull
             request is made); None takes the one configured index that can be written.
         no_index: push alone.
+        by: who proposes it, as the index's check will name them (on GitHub their login): an owner of the group, and of a new
+            group the first. Of a pull request on the hub it is the token's account.
         license, description, authors, language, task: of the release; an entry that is there lends what is not given.
         base: the base's id on a hub, where the adapter was made on a folder of this machine.
         requires: of a fusion, name -> version range of the adapters that it works over, where its folder does not say.
@@ -94,9 +97,9 @@ def publish(
         "eval_options": eval_options, "sample": sample, "allow_unreproduced": allow_unreproduced,
         "allow_unchecked_base": allow_unchecked_base,
     }  # fmt: skip
-    _refuse(what, index, no_index, {"repo": repo, "private": private, "message": message, **checks})
+    _refuse(what, index, no_index, by, {"repo": repo, "private": private, "message": message, **checks})
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
-    place = None if no_index else _place(index, workspace)
+    place = None if no_index else _place(index, workspace, by)
     said: Json = {"license": license, "description": description, "authors": tuple(authors)}
     with told(workspace.warn):
         if (expr := _composition(what)) is not None:
@@ -174,10 +177,12 @@ class _Publishing:
         return entered(self.place, self.draft, release, publisher, dry_run=dry_run, say=self.say)
 
 
-def _refuse(what: object, index: object, no_index: bool, given: Json) -> None:
+def _refuse(what: object, index: object, no_index: bool, by: str | None, given: Json) -> None:
     """Refuse arguments that say two things, or nothing here."""
     if no_index and index is not None:
         raise UsageError("index= and no_index= exclude each other")
+    if no_index and by is not None:
+        raise UsageError("by= and no_index= exclude each other: it says who proposes to an index")
     if given["recipe"] is not None and given["data"] is not None:
         raise UsageError("recipe= and data= exclude each other: a recipe names its data")
     unused = [key for key, value in given.items() if value] if _composition(what) is not None else []
@@ -203,10 +208,10 @@ def _composition(what: object) -> Block | None:
     return tree
 
 
-def _place(index: str | Path | None, workspace: Workspace) -> Place:
+def _place(index: str | Path | None, workspace: Workspace, by: str | None) -> Place:
     from hubcli.publishing.places import place_of
 
-    return place_of(index, workspace.config.indexes, token=workspace.token, offline=workspace.offline)
+    return place_of(index, workspace.config.indexes, token=workspace.token, offline=workspace.offline, by=by)
 
 
 def _needed(place: Place | None) -> Place:

@@ -37,6 +37,12 @@ hubcli publish 'average(acme/films, acme/books)' --name acme/reviews --version 1
     "request is made). Default: the one configured index that can be written.",
 )
 @click.option("--no-index", is_flag=True, help="Push alone; no index gets an entry.")
+@click.option(
+    "--by",
+    metavar="ACCOUNT",
+    help="Who proposes it, as the index's check will name you (on GitHub your login): an owner of the group, or of a new one "
+    "the first. Of a pull request on the hub it is the token's account.",
+)
 @click.option("--license", metavar="ID", help="Its licence, e.g. apache-2.0.")
 @click.option("--description", metavar="TEXT", help="One line about it; needed for a new entry.")
 @click.option("--author", "authors", metavar="NAME", multiple=True, help="Who made it; needed for a new entry.")

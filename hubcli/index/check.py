@@ -5,7 +5,6 @@ What a reader tolerates (keys from a newer writer) is a fault here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from hubcli.errors import EntryError, UsageError
 from hubcli.frozen import frozen
 from hubcli.index.changes import changes, dicts, listing, times
 from hubcli.index.entries import check_entry
-from hubcli.index.owners import change_faults, read_owners, state_faults
+from hubcli.index.owners import PERSON, change_faults, read_owners, state_faults
 from hubcli.index.required import doubts, unmet
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import ENTRY_LIMIT, FILES, META, read_meta
@@ -25,7 +24,6 @@ from hubcli.index.static import measure
 from hubcli.schema import Fault, shown
 
 Found = tuple[str, Fault]
-PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,95}\Z")
 
 
 @frozen

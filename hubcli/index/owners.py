@@ -5,6 +5,7 @@ Rights are those of the state before: a proposal can't give its author the right
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from hubcli.refs import NAME_PART
 from hubcli.schema import Fault, shown
 
 Found = tuple[str, Fault]
+PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,95}\Z")  # an account's name
 
 
 @frozen
@@ -56,8 +58,6 @@ def read_owners(raw: bytes | None) -> tuple[Owners | None, list[Found]]:
     faults = [(OWNERS, fault) for fault in schema.check(document, "owners")]
     if faults:
         return None, faults
-    import re
-
     bad = [group for group in document["groups"] if not re.fullmatch(NAME_PART, group)]
     faults = [(OWNERS, Fault("groups", "names of groups", shown(group), "E_NAME_CHARSET")) for group in bad]
     groups = {group: tuple(owners) for group, owners in document["groups"].items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from hubcli.errors import EntryError, PolicyError, RaceError
 from hubcli.frozen import frozen
 from hubcli.index.entries import raise_faults
-from hubcli.index.owners import read_owners
+from hubcli.index.owners import Owners, read_owners
 from hubcli.index.state import OWNERS
 from hubcli.manifest import Release
 from hubcli.publishing.draft import Draft
@@ -22,10 +22,14 @@ TRIES = 4
 
 @frozen
 class Entered:
-    """Where a release stands: `written` says how it gets on, `files` what was or would be written, path → bytes."""
+    """Where a release stands: `written` says how it gets on, `files` what was or would be written, path → bytes.
+
+    `notes` say whose rights are written, and what a person has to add.
+    """
 
     written: Written | None
     files: dict[str, bytes]
+    notes: tuple[str, ...] = ()
 
 
 def entered(
@@ -49,11 +53,12 @@ def entered(
         if waiting is not None:
             _check_waiting(waiting, draft, release)
             return Entered(waiting.written, {})
-        files = {f"{draft.name}.json": joined(draft, release, base.entry), **_owners(base, draft, publisher, place)}
+        owners, notes = _owners(base, draft, publisher, place)
+        files = {f"{draft.name}.json": joined(draft, release, base.entry), **owners}
         if dry_run:
-            return Entered(None, files)
+            return Entered(None, files, notes)
         try:
-            return Entered(place.write(base, files, draft.name, release.version), files)
+            return Entered(place.write(base, files, draft.name, release.version), files, notes)
         except RaceError as error:
             if number == TRIES:
                 raise
@@ -105,16 +110,40 @@ def check_rights(base: Base, draft_name: str, publisher: str | None, where: str)
     raise PolicyError(message, hint=hint, id="E_OWNER")
 
 
-def _owners(base: Base, draft: Draft, publisher: str | None, place: Place) -> dict[str, bytes]:
-    """`_owners.json` with the owner of a new group, where the index has owners at all."""
+def _owners(base: Base, draft: Draft, publisher: str | None, place: Place) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """`_owners.json` with the owners of a new group, where the index has owners at all; and what to know of it.
+
+    The namespace that publishes owns the group's repositories and is nobody's account: a person is who says so, or whom the
+    hub shows as the pull request's author.
+    """
     check_rights(base, draft.name, publisher, place.where)
     group = draft.name.partition("/")[0]
     owners, _ = read_owners(base.owners)
-    if owners is None or base.owners is None or group in owners.groups:
-        return {}
+    if owners is None or base.owners is None:
+        return {}, (f"{place.where} has no {OWNERS}: --by {place.by} is not looked at",) if place.by else ()
+    if group in owners.groups:
+        _check_person(owners, group, place)
+        return {}, ()
     if publisher is None:
         message = f"{place.where}: {group} is a new group, and who would own it is not known"
         raise PolicyError(message, hint=LOG_IN, id="E_OWNER")
+    person = place.proposer()
+    new = [f"hub:{publisher}", *([f"user:{person}"] if person else [])]
     document = json.loads(base.owners)
-    document["groups"] = dict(sorted({**document["groups"], group: [publisher]}.items()))
-    return {OWNERS: json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"}
+    document["groups"] = dict(sorted({**document["groups"], group: new}.items()))
+    note = f"{group} is a new group of {place.where}, owned by {' and '.join(new)}"
+    if not person:
+        note += (
+            ", and by no person: say --by ACCOUNT, as the index's check will name you (on GitHub your login), or add "
+        )
+        note += f'"user:ACCOUNT" to {group} in {OWNERS}; else only its maintainers may take it in'
+    return {OWNERS: json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"}, (note,)
+
+
+def _check_person(owners: Owners, group: str, place: Place) -> None:
+    """Refuse a proposal that the index's check would refuse, where it was said who proposes."""
+    person = place.proposer() if place.by else None
+    if person is None or owners.owns(group, person) or owners.maintains(person):
+        return
+    message = f"{place.where}: the group {group} is owned by {', '.join(owners.groups[group])}, not by {person}"
+    raise PolicyError(message, hint="ask its owners to propose it, or to add you", id="E_OWNER")

@@ -20,8 +20,8 @@ class IntoFolder:
 
     kind = "folder"
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, by: str | None = None):
+        self.folder, self.by = folder, by
         self.where = str(folder)
 
     def base(self, name: str) -> Base:
@@ -49,6 +49,10 @@ class IntoFolder:
         """The file."""
         del version
         return f"{self.folder / name}.json"
+
+    def proposer(self) -> str | None:
+        """Who is said to."""
+        return self.by
 
     def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
         """The files, the entry last: whoever reads in between sees the index before or after.

@@ -26,16 +26,16 @@ class IntoGit:
 
     kind = "git"
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, by: str | None = None):
+        self.folder, self.by = folder, by
         self.where = str(folder)
 
     @classmethod
-    def of(cls, folder: Path) -> IntoGit | None:
+    def of(cls, folder: Path, by: str | None = None) -> IntoGit | None:
         """Where the folder is the checkout itself, or its last commit has it; None for a folder that git knows nothing of."""
         if not in_checkout(folder):
             return None
-        made = cls(folder)
+        made = cls(folder, by)
         prefix = os.fsdecode(made._prefix()).rstrip("/")
         known = git_line(folder, "rev-parse", "--verify", "--quiet", f"HEAD:{prefix}") if prefix else b"root"
         return made if known else None
@@ -75,6 +75,10 @@ class IntoGit:
         """The branch, and what it stands on."""
         on = os.fsdecode(git_line(self.folder, "rev-parse", "--abbrev-ref", "HEAD") or b"HEAD")
         return f"branch {branch_of(name, version)} in {self.folder}, on {on}"
+
+    def proposer(self) -> str | None:
+        """Who is said to: the name in a commit is no account."""
+        return self.by
 
     def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
         """One commit on the base, and the branch that names it.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hubcli.errors import NotFoundError, RaceError
+from hubcli.errors import NotFoundError, RaceError, UsageError
 from hubcli.index.sources import ENTRY_LIMIT
 from hubcli.index.state import OWNERS, OWNERS_LIMIT
 from hubcli.publishing.draft import DraftFile
@@ -22,8 +22,8 @@ class IntoHub:
 
     kind = "hub"
 
-    def __init__(self, repository: Repository, sleep: Callable[[float], None] = time.sleep):
-        self.repository = repository
+    def __init__(self, repository: Repository, by: str | None = None, sleep: Callable[[float], None] = time.sleep):
+        self.repository, self.by = repository, by
         self.where = f"hf:datasets/{repository.name}"
         self._sleep = sleep
 
@@ -59,6 +59,20 @@ class IntoHub:
     def planned(self, name: str, version: str) -> str:
         """The pull request."""
         return f"pull request '{title_of(name, version)}' on {self.repository.where}"
+
+    def proposer(self) -> str | None:
+        """The account that opens the pull request.
+
+        Raises:
+            UsageError: another one was named.
+        """
+        account = next(iter(self.repository.accounts()), None)
+        if self.by is not None and self.by.lower() != (account or "").lower():
+            message = (
+                f"{self.repository.where}: the pull request will be by {account}, whose token it is, not by {self.by}"
+            )
+            raise UsageError(message, hint="without --by, or with the token of that account")
+        return account
 
     def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
         """One pull request; one that was made while its answer was lost is found again.

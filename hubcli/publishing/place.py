@@ -46,10 +46,14 @@ class Waiting:
 
 
 class Place(Protocol):
-    """One index that can be written. `kind` is git, hub or folder; `where` names it for people."""
+    """One index that can be written. `kind` is git, hub or folder; `where` names it for people.
+
+    `by` is who proposes, as a person says: the account that the index's checks will name.
+    """
 
     kind: str
     where: str
+    by: str | None
 
     def base(self, name: str) -> Base:
         """The index as it is now; raises where it can't be read, or could not be written."""
@@ -59,6 +63,9 @@ class Place(Protocol):
 
     def planned(self, name: str, version: str) -> str:
         """What `write` will make, for people."""
+
+    def proposer(self) -> str | None:
+        """Who proposes: `by`, or the account that a hub shows; None where nobody said so."""
 
     def write(self, base: Base, files: Mapping[str, bytes], name: str, version: str) -> Written:
         """Write files (path in the index → bytes) on a base; whole or not at all.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hubcli.config import BUNDLED, IndexConfig, hub_index
 from hubcli.errors import NotFoundError, UsageError
+from hubcli.index.owners import PERSON
 from hubcli.publishing.into_folder import IntoFolder
 from hubcli.publishing.into_git import IntoGit
 from hubcli.publishing.into_hub import IntoHub
@@ -18,33 +19,41 @@ KINDS = "a folder, the name of a configured index, or hf:datasets/ORG/NAME"
 
 
 def place_of(
-    index: str | Path | None, configured: Sequence[IndexConfig], *, token: str | None, offline: str | None
+    index: str | Path | None,
+    configured: Sequence[IndexConfig],
+    *,
+    token: str | None,
+    offline: str | None,
+    by: str | None = None,
 ) -> Place:
     """The index to write to.
 
     Args:
         index: a folder, the name of a configured index, or hf:datasets/ORG/NAME; None takes the one that can be written.
         token: as for `Repository`. offline: the switch that turns the network off.
+        by: who proposes, where a person says so.
 
     Raises:
-        UsageError: it can't be written, or there is not exactly one that can.
+        UsageError: it can't be written, or there is not exactly one that can; or `by` is no name of an account.
         NotFoundError: there is no such folder or index.
     """
+    if by is not None and not PERSON.match(by):
+        raise UsageError(f"--by: expected an account's name, found {by!a}")
     text = str(index)
     named = _only(configured) if index is None else next((one for one in configured if one.name == text), None)
     if named is None or isinstance(index, Path):
-        return _opened(text, token, offline)
+        return _opened(text, token, offline, by)
     bound = os.environ.get(named.token_env) if named.token_env else None
-    return _opened(named.url, bound or token, offline)
+    return _opened(named.url, bound or token, offline, by)
 
 
-def _opened(url: str, token: str | None, offline: str | None) -> Place:
+def _opened(url: str, token: str | None, offline: str | None, by: str | None) -> Place:
     on_hub = hub_index(url)
     if on_hub is not None:
         name, revision = on_hub
         if revision != MAIN:
             raise UsageError(f"{url} is read at {revision}, and written on {MAIN} alone", hint=f"hf:datasets/{name}")
-        return IntoHub(Repository(name, type="dataset", token=token, offline=offline))
+        return IntoHub(Repository(name, type="dataset", token=token, offline=offline), by)
     if url.startswith("hf:"):
         raise UsageError(f"{ascii(url)[1:-1]} is no index; expected {KINDS}")
     if url == BUNDLED or ("://" in url and not url.startswith("file://")):
@@ -55,7 +64,7 @@ def _opened(url: str, token: str | None, offline: str | None) -> Place:
     if not folder.is_dir():
         hint = f"mkdir {url} for a new index; an index is {KINDS}"
         raise NotFoundError(f"the index folder {folder} does not exist", hint=hint)
-    return IntoGit.of(folder) or IntoFolder(folder)
+    return IntoGit.of(folder, by) or IntoFolder(folder, by)
 
 
 def _only(configured: Sequence[IndexConfig]) -> IndexConfig:

@@ -44,7 +44,12 @@ def plan_of(
         "index": _index(place, draft, foreseen, written),
         "card": _card(draft) if repository is not None else None,
         "changes": pushes or (foreseen is not None and written is None),
-        "notes": [*draft.notes, *_doubts(repository, seen, accounts), *_hidden(place, seen, private)],
+        "notes": [
+            *draft.notes,
+            *_doubts(repository, seen, accounts),
+            *_hidden(place, seen, private),
+            *(foreseen.notes if foreseen else ()),
+        ],
     }
 
 

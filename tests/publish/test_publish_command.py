@@ -24,6 +24,7 @@ from tests.support.hub_server import LiveHub
 
 REPO, INDEX, DATASET = "acme/films-lora", "hf:datasets/acme/index", "acme/index"
 BRANCH = "publish/acme/films-1.0.0"
+ACCOUNT = "member"  # whose the token is, on the project's hub
 POINTS = (
     "publish-before-create",
     "publish-after-create",
@@ -139,7 +140,8 @@ def test_a_pull_request_is_made_once(hub: LiveHub, wire: Wire, folder: Path, how
     merged = published(folder, INDEX)
     assert not merged["changed"] and merged["index"]["pull_request"] is None
     owned = client.hf_hub_download(DATASET, "_owners.json", repo_type="dataset")
-    assert json.loads(Path(owned).read_text())["groups"]["acme"] == ["acme"]
+    assert json.loads(Path(owned).read_text())["groups"]["acme"] == ["hub:acme", f"user:{ACCOUNT}"]
+    assert any(f"hub:acme and user:{ACCOUNT}" in note for note in first["notes"])
     api.index_add("ours", INDEX)
     (installed,) = api.install(NAME)["installed"]
     assert {file["sha256"] for file in installed["files"]} == {file["sha256"] for file in first["files"]}
@@ -308,6 +310,24 @@ def test_a_stranger_who_opens_one_of_the_same_name_is_in_nobodys_way(hub: LiveHu
 
 
 WHO = (200, json.dumps({"type": "user", "name": "acme", "orgs": []}).encode())
+
+
+def test_the_pull_request_is_by_the_account_of_the_token(hub: LiveHub, wire: Wire, folder: Path) -> None:
+    on_hub(hub, _owners__json=owners(other=["other"]))
+    with pytest.raises(UsageError, match="not by alice"):
+        published(folder, INDEX, by="alice")
+    assert not api_of(hub).repo_exists(REPO), "said before the push"
+    done = published(folder, INDEX, by=ACCOUNT.upper())
+    assert done["index"]["pull_request"] and any(f"user:{ACCOUNT}" in note for note in done["notes"])
+
+
+def test_who_proposes_is_told_on_the_command_line(hub: LiveHub, folder: Path, ours: Path) -> None:
+    call = ["publish", str(folder), "--repo", REPO, "--name", NAME, "--version", "1.0.0"]
+    dry = command_line(*call, "--index", str(ours), "--dry-run")
+    assert "note: acme is a new group" in dry.out and "by no person" in dry.out
+    done = command_line(*call, "--index", str(ours), "--by", "alice", "--json")
+    assert done.code == 0 and any("hub:acme and user:alice" in note for note in done.document["notes"])
+    assert "exclude" in command_line(*call, "--no-index", "--by", "alice").err
 
 
 def test_a_page_that_is_no_hub(hub: LiveHub, wire: Wire, folder: Path) -> None:

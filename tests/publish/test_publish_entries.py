@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,7 +190,7 @@ def test_a_folder_gets_the_entry_and_a_new_groups_owner(tmp_path: Path) -> None:
     assert enter(place, dry_run=True).files.keys() == {f"{NAME}.json", "_owners.json"}
     assert listing(tmp_path) == before
     assert enter(place).written.changed
-    assert json.loads((tmp_path / "_owners.json").read_text())["groups"] == {"acme": ["acme"], "other": ["other"]}
+    assert json.loads((tmp_path / "_owners.json").read_text())["groups"] == {"acme": ["hub:acme"], "other": ["other"]}
     assert listing(tmp_path).keys() == {f"{NAME}.json", "_owners.json"}
     state = listing(tmp_path)
     assert not enter(place).written.changed and listing(tmp_path) == state
@@ -217,6 +218,64 @@ def test_writers_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         list(pool.map(lambda draft: enter(IntoFolder(tmp_path), draft), drafts))
     releases = json.loads((tmp_path / f"{NAME}.json").read_text())["releases"]
     assert {release["version"] for release in releases} == {"1.0.0", "1.1.0"}
+
+
+# Whose rights
+
+
+def proposed(folder: Path, by: str | None, name: str = NAME) -> Any:
+    """A branch or a folder as publish makes it, from the hub's namespace bigcorp."""
+    place = place_of(folder, (), token=None, offline=None, by=by)
+    draft = draft_of(name=name)
+    release = draft.published("bigcorp/films", "a" * 40, "2026-11-21T10:00:00Z")
+    return entered(place, draft, release, "bigcorp", dry_run=False, say=lambda _: None)
+
+
+def test_a_new_group_gets_the_owners_that_were_stated_and_no_other(tmp_path: Path) -> None:
+    """The check that the example's workflow runs takes an honest first proposal, and lends nobody's name to a namespace."""
+    top = checkout(tmp_path / "top", {"_owners.json": owners(other=["other"])})
+    done = proposed(top, "alice")
+    git(top, "merge", "-q", done.written.branch)
+    assert json.loads((top / "_owners.json").read_text())["groups"]["acme"] == ["hub:bigcorp", "user:alice"]
+    assert any("hub:bigcorp and user:alice" in note for note in done.notes)
+    assert index_check(top, against="main~1", by="alice")["ok"]
+    for stranger in ("bigcorp", "mallory"):
+        assert not index_check(top, against="main~1", by=stranger)["ok"]
+
+
+def test_a_new_group_without_a_person_says_what_to_add(tmp_path: Path) -> None:
+    top = checkout(tmp_path / "top", {"_owners.json": owners(other=["other"])})
+    done = proposed(top, None)
+    (note,) = done.notes
+    assert "hub:bigcorp, and by no person" in note and "--by ACCOUNT" in note and "user:ACCOUNT" in note
+    git(top, "merge", "-q", done.written.branch)
+    added = (top / "_owners.json").read_text().replace('"hub:bigcorp"', '"hub:bigcorp", "user:alice"')
+    assert not index_check(top, against="main~1", by="alice")["ok"]
+    (top / "_owners.json").write_text(added)
+    assert index_check(top, against="main~1", by="alice")["ok"]
+
+
+def test_who_proposes_is_looked_at_before_the_push(tmp_path: Path) -> None:
+    table = {
+        "an owner": (owners(acme=["hub:bigcorp", "user:Alice"]), "alice", None),
+        "a maintainer": ('{"v": 1, "maintainers": ["alice"], "groups": {"acme": ["hub:bigcorp"]}}', "alice", None),
+        "a stranger": (owners(acme=["hub:bigcorp", "user:alice"]), "mallory", "not by mallory"),
+        "a namespace": (owners(acme=["hub:bigcorp", "user:alice"]), "bigcorp", "not by bigcorp"),
+        "no account": (owners(acme=["hub:bigcorp"]), "user:alice", "an account's name"),
+    }
+    for number, (name, (text, by, said)) in enumerate(table.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "_owners.json").write_text(text)
+        if said is None:
+            assert proposed(folder, by).notes == (), name
+            continue
+        with pytest.raises(HubcliError) as refused:
+            proposed(folder, by)
+        assert said in refused.value.message and not (folder / "acme").exists(), name
+    (tmp_path / "none").mkdir()
+    (note,) = proposed(tmp_path / "none", "alice").notes
+    assert "--by alice is not looked at" in note
 
 
 # Which index
