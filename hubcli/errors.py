@@ -138,9 +138,13 @@ class HubcliError(Exception):
         cause: why, one line, where the reason is known and not in the message.
         hint: what to do about it, one line.
         id: a finer error id than the class's; a key of `EXIT_CODES`.
+
+    Where several things are wrong at once, `parts` has each (id, message, hint) and `summary` what leads the list.
     """
 
     default_id = "E_FAILED"
+    summary: str = ""
+    parts: tuple[dict[str, str | None], ...] = ()
 
     def __init__(self, message: str, *, cause: str | None = None, hint: str | None = None, id: str | None = None):
         super().__init__(message)

@@ -98,6 +98,7 @@ def publish(
         "allow_unchecked_base": allow_unchecked_base,
     }  # fmt: skip
     _refuse(what, index, no_index, by, {"repo": repo, "private": private, "message": message, **checks})
+    _check_typed(name, version, license, checks)
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
     place = None if no_index else _place(index, workspace, by)
     said: Json = {"license": license, "description": description, "authors": tuple(authors)}
@@ -190,6 +191,17 @@ def _refuse(what: object, index: object, no_index: bool, by: str | None, given: 
         raise UsageError(f"{', '.join(unused)}: {NO_FILES}")
 
 
+def _check_typed(name: str, version: str, license: str | None, said: Json) -> None:
+    """What was typed, judged before anything is read or asked."""
+    from hubcli.pretrained import AUTO
+    from hubcli.publishing.composed import NO_LICENSE
+    from hubcli.publishing.typed import check_typed
+
+    license = None if license == NO_LICENSE else license
+    tasks = None if said["allow_unchecked_base"] else AUTO  # which a base is loaded for
+    check_typed(name, version, license=license, language=said["language"], task=said["task"], tasks=tasks)
+
+
 def _composition(what: object) -> Block | None:
     """The tree of a composition; None for a folder.
 
@@ -235,7 +247,6 @@ def _drafted(what: object, name: str, version: str, base: Base | None, said: Jso
     from hubcli.api.drafting import draft
     from hubcli.index.entries import check_name, raise_faults
 
-    raise_faults(name, tuple(check_name(name)))
     entry, bare = _entry(base, name), version.partition("+")[0]
     if entry is not None:
         before = takewhile(lambda release: release.version.partition("+")[0] != bare, entry.releases)

@@ -130,11 +130,29 @@ def _failure(error: Exception, as_json: bool) -> int:
         import traceback
 
         traceback.print_exc()
+    if known is not None and len(known.parts) > 1:
+        return _several(known, as_json)
     if known is not None:
         return _report(known.id, known.message, known.cause, known.hint, as_json, known.exit_code)
     return _report(
         "E_BUG", f"{type(error).__name__}: {error}", None, "this is a bug in hubcli: please report it", as_json
     )
+
+
+def _several(error: HubcliError, as_json: bool) -> int:
+    """What is wrong in several places: one a line, each with its own hint; `findings` with --json."""
+    if as_json:
+        said = {"id": error.id, "message": error.message, "cause": error.cause, "hint": error.hint}
+        findings = [{key: clean(text or "") or None for key, text in part.items()} for part in error.parts]
+        plain = {key: clean(text or "") or None for key, text in said.items()}
+        click.echo(to_json({"error": {**plain, "findings": findings}}))
+        return error.exit_code
+    click.echo(f"error: {clean(error.summary)}", err=True)
+    for part in error.parts:
+        click.echo(f"  {clean(part['message'] or '')}", err=True)
+        if part["hint"]:
+            click.echo(f"    hint: {clean(part['hint'])}", err=True)
+    return error.exit_code
 
 
 def _known(error: Exception) -> HubcliError | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from hubcli.errors import EXIT_CODES, HubcliError, PublishError
 from hubcli.frozen import frozen
 from hubcli.schema import Fault
+
+E = TypeVar("E", bound=HubcliError)
 
 
 @frozen
@@ -46,13 +49,21 @@ def raise_findings(folder: str, findings: Iterable[Finding]) -> None:
         PublishError: its id is the first finding's, its hint the first that there is, its `findings` a line each.
     """
     found = list(dict.fromkeys(findings))
-    if not found:
-        return
-    count = f"{len(found)} things stand against it: " if len(found) > 1 else ""
-    error = PublishError(
-        f"{folder} can't be published: {count}" + "; ".join(map(str, found)),
+    if found:
+        error = gather(PublishError, f"{folder} can't be published", found)
+        error.findings = tuple(map(str, found))
+        raise error
+
+
+def gather(kind: type[E], what: str, found: list[Finding]) -> E:
+    """One error of several findings: a line for whoever reads one, and each with its own hint in `parts`."""
+    count = f"{len(found)} things stand against it" if len(found) > 1 else ""
+    summary = ": ".join(filter(None, (what, count)))
+    error = kind(
+        ": ".join(filter(None, (summary, "; ".join(map(str, found))))),
         hint="; ".join(dict.fromkeys(finding.hint for finding in found if finding.hint)) or None,
         id=found[0].id if found[0].id in EXIT_CODES else None,
     )
-    error.findings = tuple(map(str, found))
-    raise error
+    error.summary = summary
+    error.parts = tuple({"id": one.id, "message": str(one), "hint": one.hint} for one in found)
+    return error

@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[HubcliError], str]] = {
     "no repository": ({"repo": None}, UsageError, "E_USAGE"),
     "no name of one": ({"repo": "films"}, UsageError, "E_USAGE"),
     "index and none": ({"no_index": True, "index": "."}, UsageError, "E_USAGE"),
-    "an entry's name": ({"name": "Acme/Films"}, EntryError, "E_NAME_CHARSET"),
+    "an entry's name": ({"name": "Acme/Films"}, UsageError, "E_USAGE"),
     "a group of others": ({"name": "other/films"}, PolicyError, "E_OWNER"),
     "no token": ({"token": "hf_wrong"}, NetworkError, "E_DENIED"),
     "no index": ({"index": None}, UsageError, "E_USAGE"),
