@@ -15,6 +15,9 @@ import pytest
 import yaml
 
 from hubcli import api
+from hubcli.publishing.entering import entered
+from hubcli.publishing.into_folder import IntoFolder
+from tests.publish.pushed import draft_of
 from tests.registry.checkout import commit, git
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "index-repository"
@@ -122,12 +125,23 @@ def hook(folder: Path) -> None:
     shutil.copytree(folder / "acme", folder / "HEAD^1" / "acme")
 
 
+def first(folder: Path, by: str | None) -> None:
+    """The first release of a group, as `hubcli publish --by` writes it."""
+    draft, place = draft_of(name="films/bert"), IntoFolder(folder, by)
+    release = draft.published("bigcorp/films", "a" * 40, "2026-02-01T00:00:00Z")
+    entered(place, draft, release, "bigcorp", dry_run=False, say=lambda _: None)
+
+
 PULLS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "a release of an owner": (release, "alice", ""),
     "a yank of a maintainer": (
         lambda folder: api.yank("acme/films@1.0.0", reason="wrong labels", index=folder), "acme-keeper", "",
     ),
     "nothing": (lambda folder: None, "mallory", ""),
+    "the first release of a group": (lambda folder: first(folder, "bob"), "bob", ""),
+    "one that another proposes": (lambda folder: first(folder, "bob"), "mallory", "E_OWNER"),
+    "one that nobody is said to propose": (lambda folder: first(folder, None), "bob", "E_OWNER"),
+    "one by who is called as the namespace is": (lambda folder: first(folder, None), "bigcorp", "E_OWNER"),
     "a release of a stranger": (release, "mallory", "E_OWNER"),
     "another's repository": (
         lambda folder: release(folder, hub={"repo": "mallory/films", "commit": "a" * 40}), "alice", "E_OWNER",
