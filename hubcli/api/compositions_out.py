@@ -13,7 +13,8 @@ from hubcli.compositions import names, renamed
 from hubcli.errors import PolicyError
 from hubcli.index.compose import refuse_cycle, required_ref
 from hubcli.index.owners import read_owners
-from hubcli.publishing import checks, licences
+from hubcli.manifest import Resolved
+from hubcli.publishing import checks
 from hubcli.publishing.composed import NO_LICENSE, composed, unlicensed
 from hubcli.publishing.entering import check_rights, entered, requires_of
 from hubcli.publishing.findings import raise_findings
@@ -22,7 +23,6 @@ from hubcli.publishing.place import Base, Place
 from hubcli.publishing.plan import plan_of, report_of
 
 if TYPE_CHECKING:
-    from hubcli.manifest import Resolved
     from hubcli.publishing.draft import Draft
 
 Json = dict[str, Any]
@@ -60,21 +60,25 @@ def publish_composition(
 
 def _draft(expr: Expr, name: str, version: str, place: Place, base: Base, workspace: Workspace, said: Json) -> Draft:
     """The checked draft; what nobody said is as the entry says that is there."""
+    from hubcli.api.draft_index import resolver_to
+
     if base.entry is not None:
         before = parsed(base.entry, name)
         said["description"] = said["description"] or before["description"]
         said["authors"] = said["authors"] or [author["name"] for author in before["authors"]]
         said["license"] = said["license"] or _license_before(before, version)
     known = base.names if base.entry is None else ()  # what is there was let in under its name
-    wrong = [*checks.check_known(name, known)]
-    wrong += licences.check(said["license"]) if said["license"] not in (None, NO_LICENSE) else []
-    raise_findings(name, wrong)
+    raise_findings(name, checks.check_known(name, known))
     ranges = requires_of(place, base, name, version)
     expr = renamed(expr, lambda ref: f"{ref}@{ranges[ref]}" if ref in ranges else ref)
-    found, own = _parts(expr, name, place, workspace)
+    resolver, own = resolver_to(place.where, workspace)
+    found = {ref.name: resolver.complete(resolver.resolve(ref)) for ref in map(required_ref, names(expr))}
+    refuse_cycle(name, found)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     licence = said["license"] or NO_LICENSE
     draft = composed(expr, name, version, found, place=own, published=now, **{**said, "license": licence})
+    made = Resolved(name, version, name, draft.release, own, draft.kind)
+    resolver.complete(made)  # refuses parts that no install could bring together
     return draft if said["license"] else replace(draft, notes=(*draft.notes, unlicensed(found)))
 
 
@@ -83,16 +87,6 @@ def _license_before(entry: Json, version: str) -> str:
     bare, releases = version.partition("+")[0], entry["releases"]
     same = (release for release in releases if release["version"].partition("+")[0] == bare)
     return str(next(same, releases[-1])["license"])
-
-
-def _parts(expr: Expr, name: str, place: Place, workspace: Workspace) -> tuple[dict[str, Resolved], str]:
-    """Name → release of all that is named, from the index it goes to, else from the configured ones; that index's name."""
-    from hubcli.api.draft_index import resolver_to
-
-    resolver, own = resolver_to(place, workspace)
-    found = {ref.name: resolver.complete(resolver.resolve(ref)) for ref in map(required_ref, names(expr))}
-    refuse_cycle(name, found)
-    return found, own
 
 
 def _publisher(base: Base, name: str, workspace: Workspace, where: str) -> str | None:

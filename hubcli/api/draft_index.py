@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hubcli.api.workspace import Workspace
     from hubcli.index.sources import Source
     from hubcli.manifest import Resolved
-    from hubcli.publishing.place import Place
 
 TARGET = "target"  # what an index is called here that is not configured
 
@@ -33,11 +32,15 @@ class Target(Catalog):
         return self.has(name)
 
 
-def resolver_to(place: Place, workspace: Workspace) -> tuple[Resolver, str]:
-    """(what resolves the parts of a release that goes to an index, that index's name in what it resolves)."""
+def resolver_to(where: str, workspace: Workspace) -> tuple[Resolver, str]:
+    """(what resolves the parts of a release that goes to an index, that index's name in what it resolves).
+
+    Args:
+        where: the index, as `Place.where` says it: an absolute folder, or hf:datasets/ORG/NAME.
+    """
     config = workspace.config
-    own = next((one for one in config.indexes if place.where in (one.url, str(one.folder))), None)
-    given = own or IndexConfig(TARGET, place.where)
+    own = next((one for one in config.indexes if where in (one.url, str(one.folder))), None)
+    given = own or IndexConfig(TARGET, where)
     target = Target(
         replace(given, scopes=()),
         refresh=True,

@@ -91,7 +91,7 @@ def draft(
     if place is not None:
         from hubcli.api.draft_index import resolver_to
 
-        workspace.resolver, _ = resolver_to(place, workspace)
+        workspace.resolver, _ = resolver_to(place.where, workspace)
     work = Work(files_in, name, version, before, workspace, repo)
     rows = Rows(tuple(map(str, files)), None if recipe is None else str(recipe), dict(eval_options or {}), sample, seed,
                 allow_unreproduced)  # fmt: skip

@@ -168,7 +168,7 @@ def index_compose(
 
     Args:
         expr: a block of names, or its text form. What `requires` says of a name is the range it has (`a/b@~1.2`), else `^`
-            of the version that its index offers now.
+            of the version that `out` offers now, or, where it has not the name, the configured indexes.
         out: the index folder; `<out>/<name>.json` is written.
         name: `group/name` of the entry.
         description: one line, needed for a new entry.
@@ -182,12 +182,15 @@ def index_compose(
     """
     from datetime import UTC, datetime
 
+    from hubcli.api.draft_index import resolver_to
     from hubcli.composition import parse
     from hubcli.compositions import names
     from hubcli.index.compose import add_release, compose, refuse_cycle, required_ref
 
     tree = parse(expr) if isinstance(expr, str) else expr
     workspace = Workspace(offline=offline, warn=warn)
+    if Path(out).is_dir():
+        workspace.resolver, _ = resolver_to(str(Path(out).absolute()), workspace)
     found = {ref.name: workspace.resolve(ref) for ref in map(required_ref, names(tree))}
     published = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     release = compose(tree, name, version, found, license=license, published=published)

@@ -52,7 +52,6 @@ def test_parts_are_of_the_index_it_goes_to(
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a near name": ({"name": "acme/fi1ms"}, "E_NAME_COLLISION", "acme/films"),
     "a group with owners": ({"name": "others/both"}, "E_OWNER", "owned by someone"),
-    "a licence": ({"name": "acme/both", "license": "Apache 2.0"}, "E_PUBLISH", "as hubs call it"),
 }
 
 
@@ -72,6 +71,7 @@ def test_a_name_that_is_there_needs_no_other(own: Path) -> None:
     api.index_compose(
         EXPR, own, name="acme/reviews", version="0.9.0", description="Both.", authors=["Acme"], license="mit"
     )
+    assert release(own, "acme/reviews")["requires"] == {"acme/films": "^1.0.0", "acme/books": "^1.0.0"}
     done = api.publish(EXPR, name="acme/reviews", index=own, **SAID)
     assert done["changed"] and release(own, "acme/reviews")["license"] == "mit" and not done["notes"]
 
@@ -82,3 +82,15 @@ def test_a_licence_that_nobody_names_is_said(own: Path) -> None:
     assert any("no licence is named" in note and "acme/films: apache-2.0" in note for note in done["notes"])
     named = api.publish(EXPR, name="acme/twice", index=own, **SAID, license="mit")
     assert release(own, "acme/twice")["license"] == "mit" and not named["notes"]
+
+
+def test_parts_that_no_install_brings_together_are_refused(own: Path) -> None:
+    api.publish(EXPR, name="acme/inner", index=own, **SAID)
+    IndexFolder(own).add("acme/films", "1.0.0", "2.0.0")
+    call = {"name": "acme/outer", "index": own, **SAID}
+    with pytest.raises(HubcliError, match=r"what all ask for.*acme/inner 1\.0\.0: \^1\.0\.0") as refused:
+        api.publish("average(acme/inner, acme/films)", **call)
+    assert refused.value.id == "E_CONFLICT" and not (own / "acme/outer.json").exists()
+    api.publish('average(acme/inner, "acme/films@^1")', **call)
+    api.index_remove("one")
+    assert {row["version"] for row in api.install("own:acme/outer")["installed"]} == {"1.0.0"}
