@@ -52,6 +52,7 @@ def publish(
     allow_unreproduced: bool = False,
     allow_unchecked_base: bool = False,
     private: bool = False,
+    into_existing: bool = False,
     message: str | None = None,
     dry_run: bool = False,
     offline: bool | None = None,
@@ -80,6 +81,7 @@ def publish(
         recipe, data, eval_options, sample: what the stated figures are checked on, how it is read, and how many rows of it.
         allow_unreproduced, allow_unchecked_base: publish figures, and on a base, that nobody could check here.
         private: make the repository private, where it is made.
+        into_existing: push into a repository that holds a model, or whose files a release of this adapter did not write.
         message: the commit's first line.
         dry_run: check, ask the hub, and write nothing anywhere.
         offline: True refuses the network; None asks the environment.
@@ -97,7 +99,8 @@ def publish(
         "eval_options": eval_options, "sample": sample, "allow_unreproduced": allow_unreproduced,
         "allow_unchecked_base": allow_unchecked_base,
     }  # fmt: skip
-    _refuse(what, index, no_index, by, {"repo": repo, "private": private, "message": message, **checks})
+    _refuse(what, index, no_index, by, {"repo": repo, "private": private, "message": message,
+                                          "into_existing": into_existing, **checks})  # fmt: skip
     _check_typed(name, version, license, checks)
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
     place = None if no_index else _place(index, workspace, by)
@@ -114,9 +117,9 @@ def publish(
             check_rights(joins, name, repository.name.partition("/")[0], place.where)
             checks["requires"] = requires or requires_of(place, joins, name, version) or None
         draft = _drafted(what, name, version, joins, {**said, **checks, "repo": repo, "place": place}, workspace)
-        return _Publishing(repository, place, draft, private, message, dry_run, say or silent, plan, progress).run(
-            accounts
-        )
+        return _Publishing(
+            repository, place, draft, private, into_existing, message, dry_run, say or silent, plan, progress
+        ).run(accounts)
 
 
 class _Publishing:
@@ -128,6 +131,7 @@ class _Publishing:
         place: Place | None,
         draft: Draft,
         private: bool,
+        into_existing: bool,
         message: str | None,
         dry_run: bool,
         say: Callable[[str], None],
@@ -135,15 +139,17 @@ class _Publishing:
         progress: Progress | None,
     ):
         self.repository, self.place, self.draft = repository, place, draft
-        self.private, self.message, self.dry_run = private, message, dry_run
+        self.private, self.into_existing, self.message, self.dry_run = private, into_existing, message, dry_run
         self.say, self.plan, self.progress = say, plan, progress or Silent()
 
     def run(self, accounts: Sequence[str]) -> Json:
         """Look, tell the plan, write, and report."""
+        from hubcli.publishing.foreign import check_foreign
         from hubcli.publishing.push import check_private, look, push
 
         seen = look(self.repository, self.draft)
         check_private(self.repository, seen, self.private)
+        check_foreign(self.repository.where, seen, self.into_existing)
         if seen.state.exists and (seen.commit is None or not seen.tagged):
             self.repository.may_write()
         foreseen = self._foreseen(seen)
@@ -245,7 +251,6 @@ def _drafted(what: object, name: str, version: str, base: Base | None, said: Jso
     from itertools import takewhile
 
     from hubcli.api.drafting import draft
-    from hubcli.index.entries import check_name, raise_faults
 
     entry, bare = _entry(base, name), version.partition("+")[0]
     if entry is not None:

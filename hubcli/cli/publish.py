@@ -63,6 +63,9 @@ hubcli publish 'average(acme/films, acme/books)' --name acme/reviews --version 1
 @click.option("--allow-unreproduced", is_flag=True, help="Publish figures that there are no rows to check on.")
 @click.option("--allow-unchecked-base", is_flag=True, help="Publish although the base can't be had and compared.")
 @click.option("--private", is_flag=True, help="Make the repository a private one.")
+@click.option(
+    "--into-existing", is_flag=True, help="Push into a repository that holds a model, or others' files to replace."
+)
 @click.option("--message", metavar="TEXT", help="First line of the commit; default: Publish GROUP/NAME VERSION.")
 def publish(out: Output, what: str, offline: bool, requires: tuple[str, ...], **options: Any) -> None:
     """Publish an adapter, a fusion or a composition.

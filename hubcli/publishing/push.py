@@ -31,7 +31,8 @@ class Look:
     """A repository seen against a draft.
 
     `commit` has all files of the draft already (a tag's, or main's); where it is None, `added` and `changed` are what a commit
-    on `state.head` writes and `deleted` what it takes away: files that an earlier release left. `kept` are files of others.
+    on `state.head` writes and `deleted` what it takes away: files that an earlier release left. `kept` are files of others,
+    `overwritten` what `changed` has of theirs, and `released` says whether a release of this adapter is there.
     """
 
     state: State
@@ -44,6 +45,8 @@ class Look:
     deleted: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    overwritten: tuple[str, ...] = ()
+    released: bool = False
 
 
 @frozen
@@ -88,8 +91,13 @@ def _against_main(repository: Repository, draft: Draft, state: State, head: str,
     deleted = tuple(_deleted(repository, last, left)) if last is not None else ()
     kept = tuple(path for path in there if path not in own and path not in deleted)
     others = {name for change in before if (name := _published(change)) not in (None, draft.name)}
+    ours = {path for change in before if _published(change) == draft.name for path in _listed(change)}
+    overwritten = tuple(path for path in changed if path not in ours)
     commit = None if added or changed or deleted else head
-    return Look(state, tag, False, commit, there, added, changed, deleted, kept, tuple(sorted(filter(None, others))))
+    return Look(
+        state, tag, False, commit, there, added, changed, deleted, kept, tuple(sorted(filter(None, others))),
+        overwritten, last is not None,
+    )  # fmt: skip
 
 
 def _deleted(repository: Repository, last: Change, left: Mapping[str, RemoteFile]) -> Iterator[str]:

@@ -1,0 +1,72 @@
+"""Repositories and tokens that a release should not go to: said before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hubcli import api
+from hubcli.errors import PolicyError
+from tests.publish import driver
+from tests.publish.hubs import TOKEN, Wire, api_of, go_online, publications
+from tests.publish.pushed import NAME
+from tests.support.adapters import lora_files
+from tests.support.hub_server import LiveHub
+
+REPO = "acme/films-lora"
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveHub]:
+    with LiveHub(tmp_path / "hub", token=TOKEN, wrap=wire.wrap) as hub:
+        go_online(monkeypatch, hub)
+        driver.install(monkeypatch)
+        yield hub
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "films").mkdir()
+    for path, data in lora_files().items():
+        (tmp_path / "films" / path).write_bytes(data)
+    return tmp_path / "films"
+
+
+def publish(folder: Path, version: str = "1.0.0", **more: object) -> object:
+    return api.publish(folder, name=NAME, version=version, repo=REPO, no_index=True, **more)  # type: ignore[arg-type]
+
+
+def upload(hub: LiveHub, **files: bytes) -> None:
+    """Files that someone else puts there; __ stands for a dot."""
+    client = api_of(hub)
+    client.create_repo(REPO, exist_ok=True)
+    for path, data in files.items():
+        client.upload_file(path_or_fileobj=data, path_in_repo=path.replace("__", "."), repo_id=REPO)
+
+
+@pytest.mark.parametrize("theirs", ["config__json", "model__safetensors", "adapter_config__json"])
+def test_what_is_something_elses_is_refused(hub: LiveHub, wire: Wire, folder: Path, theirs: str) -> None:
+    upload(hub, **{theirs: b"{}"})
+    wire.seen.clear()
+    for dry_run in (True, False):
+        with pytest.raises(PolicyError) as refused:
+            publish(folder, dry_run=dry_run)
+        assert theirs.replace("__", ".") in refused.value.message and "--into-existing" in str(refused.value.hint)
+    assert not wire.writes
+    publish(folder, into_existing=True)
+    (folder / "adapter_config.json").write_bytes(lora_files(r=2, lora_alpha=8)["adapter_config.json"])
+    publish(folder, "1.1.0")
+    assert len(publications(hub, REPO)[0]) == 2, "the next release replaces the first one's files, and asks for nothing"
+
+
+def test_files_beside_it_stay(hub: LiveHub, folder: Path) -> None:
+    upload(hub, notes__md=b"theirs", train__py=b"x = 1")
+    publish(folder)
+    assert api_of(hub).file_exists(REPO, "train.py")
