@@ -235,6 +235,8 @@ def load_base(
         keep: endings of the names of modules that stay in full precision.
         allow_base_mismatch: take other weights than the adapter was made for.
         weights: False reads the config alone: modules without a number, and no tokenizer.
+    from hubcli.base_copies import place_of
+
 
     Returns:
         (model, tokenizer or None, what is known of its weights).
@@ -244,7 +246,7 @@ def load_base(
         BaseMismatchError: the weights found are not the ones the adapter was made for.
     """
     number, place = dtype_of(dtype), device_of(device)
-    where = find_base(base, offline=offline, token=token)
+    base, where = place_of(base, weights=weights, offline=offline, token=token)
     kind = AUTO.get(task or "feature-extraction")
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")

@@ -112,6 +112,7 @@ ROOMS: dict[str, list[str]] = {
         "exports",
         "predict",
         "bases",
+        "base_copies",
         "pretrained",
         "quantised",
         "fuse",

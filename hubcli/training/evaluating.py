@@ -9,7 +9,7 @@ import torch
 
 from hubcli import answers
 from hubcli.adapted import Adapted
-from hubcli.bases import find_base
+from hubcli.base_copies import place_of
 from hubcli.composition import BatchSplit, Expr, Split, contains, text
 from hubcli.errors import BaseNotFoundError, UnsupportedError
 from hubcli.heads import branches
@@ -82,7 +82,7 @@ def length(handle: Adapted) -> int:
 def image_processor(base: BaseModel, *, offline: bool | str, token: str | None) -> Any:
     """What makes pixels of images for a base; None where it has none."""
     try:
-        where = find_base(base, offline=offline, token=token)
+        base, where = place_of(base, offline=offline, token=token)
         options = {"local_files_only": bool(offline), "token": token, "revision": base.revision}
         return pretrained("AutoImageProcessor", where, options)
     except BaseNotFoundError:
