@@ -1,4 +1,4 @@
-"""The sha256 of a file, read once a process as long as its size and time stay."""
+"""Hashes: the sha256 of a file, read once a process as long as its size and time stay; and what git calls some bytes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def sha256_of(file: Path) -> str:
     """
     state = file.stat()
     return _read(str(file.resolve()), state.st_size, state.st_mtime_ns)
+
+
+def git_blob(data: bytes) -> str:
+    """The SHA-1 by which git, and a hub's listing, calls the content of a file."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from hubcli.composition import Expr, text
 from hubcli.compositions import COMPOSITION, check_bases, cycle, names, renamed
 from hubcli.errors import DiskError, EntryError, UsageError
-from hubcli.index.entries import check_entry, check_name, raise_faults
+from hubcli.index.entries import check_entry, check_name, dump, raise_faults
 from hubcli.manifest import ENTRY_V, Release, Resolved
 from hubcli.refs import Ref, parse_ref
+from hubcli.whole_file import write_whole
 
 
 def compose(expr: Expr, name: str, version: str, found: Mapping[str, Resolved], **fields: Any) -> Release:
@@ -95,11 +95,11 @@ def add_release(
         raise EntryError(f"{name} has a version {release.version}, which never changes", id="E_IMMUTABLE")
     keys = ("v", "kind", "name", "description", "authors")
     entry = {**{key: entry[key] for key in keys}, "releases": [*entry["releases"], document]}
-    data = json.dumps(entry, indent=2, ensure_ascii=False).encode() + b"\n"
+    data = dump(entry)
     checked = check_entry(data, name=name, where=str(file))
     raise_faults(str(file), checked.faults + checked.unknown)
     if not dry_run:
-        _write(file, data)
+        write_whole(file, data)
     return file
 
 
@@ -117,13 +117,3 @@ def _present(file: Path, name: str) -> dict[str, Any] | None:
     if checked.document["kind"] != COMPOSITION:
         raise EntryError(f"{file}: expected a composition, found kind {checked.document['kind']}", id="E_IMMUTABLE")
     return checked.document
-
-
-def _write(file: Path, data: bytes) -> None:
-    temporary = file.with_name(file.name + ".tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(file)
-    except OSError as error:
-        raise DiskError(f"can't write {file}", cause=error.strerror) from None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.frozen import frozen
 from hubcli.index.changes import changes
-from hubcli.index.entries import check_entry, raise_faults
+from hubcli.index.entries import check_entry, dump, raise_faults
 from hubcli.refs import Ref, parse_ref
 from hubcli.versions import Range, in_order
 
@@ -94,7 +93,7 @@ def edit(raw: bytes | None, ref: Ref, change: Change, names: Iterable[str], *, w
     old = before.document
     chosen = chosen_versions(old, ref)
     releases = [change(r) if r["version"] in chosen else r for r in old["releases"]]
-    data = json.dumps({**old, "releases": releases}, indent=2, ensure_ascii=False).encode() + b"\n"
+    data = dump({**old, "releases": releases})
     after = check_entry(data, name=ref.name, where=where)
     raise_faults(where, after.faults + after.unknown)
     assert after.document is not None and not changes(old, after.document), "an edit keeps what is published"

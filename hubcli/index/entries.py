@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -231,3 +232,8 @@ def _lines(value: Any, at: str) -> Iterator[Fault]:
         for key, item in value.items():
             yield from _lines(key, f"{at}.{shown(key)[1:-1]}")
             yield from _lines(item, f"{at}.{shown(key)[1:-1]}")
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON file of an index."""
+    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli.errors import ContentError, EntryError, NotFoundError
+from hubcli.hashes import git_blob
 from hubcli.hub.hf import file_url
 from hubcli.hub.transport import HubHttp
 from hubcli.index.hub_tree import TreeFile, commit_of, files_of
@@ -157,7 +158,7 @@ def is_hash_of(text: str, data: bytes) -> bool:
     """Is this what a hub's listing says of these bytes: their sha256, or the hash that git gives them?"""
     if len(text) == 64:
         return hashlib.sha256(data).hexdigest() == text
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == text
+    return git_blob(data) == text
 
 
 def _read_cache(file: Path) -> Iterator[tuple[str, bytes]]:

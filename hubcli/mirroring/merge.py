@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from hubcli.errors import EntryError, HubcliError, NotFoundError
 from hubcli.index.changes import MUTABLE, changes
+from hubcli.index.entries import dump
 from hubcli.manifest import Release, Resolved
-from hubcli.mirroring.state import Mirror, dump
+from hubcli.mirroring.state import Mirror
 from hubcli.refs import Ref
 from hubcli.resolver import Resolver
 from hubcli.versions import Range, in_order

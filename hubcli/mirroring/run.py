@@ -12,12 +12,13 @@ from typing import Any
 from hubcli.errors import DiskError, EntryError, HubcliError, NotFoundError, PolicyError
 from hubcli.index.build import build_site
 from hubcli.index.check import check_folder
+from hubcli.index.entries import dump
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import FILES
 from hubcli.manifest import Resolved
 from hubcli.mirroring.files import Files
 from hubcli.mirroring.merge import Merged, kept, merged, missing, unmet, without
-from hubcli.mirroring.state import MARK, Mirror, dump, put, served, undone_on_error, write_meta
+from hubcli.mirroring.state import MARK, Mirror, put, served, undone_on_error, write_meta
 from hubcli.mirroring.wanted import Wanted
 from hubcli.resolver import Resolver
 

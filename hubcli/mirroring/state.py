@@ -7,7 +7,6 @@ removed after it, so that a mirror is in the old state or in the new one at any 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from hubcli import strict_json
 from hubcli.errors import EntryError, HubcliError, UsageError
-from hubcli.index.entries import check_entry, raise_faults
+from hubcli.index.entries import check_entry, dump, raise_faults
 from hubcli.index.sources import FILES, META, META_LIMIT, entry_files, read_entries, read_meta
 from hubcli.index.static import INDEX
 from hubcli.store.files import digest
@@ -145,8 +144,3 @@ def write_meta(mirror: Mirror, similar: list[tuple[str, str]], owners: Json | No
         put(mirror.folder / OWNERS, dump(owners))
     else:
         (mirror.folder / OWNERS).unlink(missing_ok=True)
-
-
-def dump(document: Json) -> bytes:
-    """The bytes of a JSON file."""
-    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"

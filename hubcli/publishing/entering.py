@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from hubcli.errors import EntryError, PolicyError, RaceError
 from hubcli.frozen import frozen
-from hubcli.index.entries import raise_faults
+from hubcli.index.entries import dump, raise_faults
 from hubcli.index.owners import Owners, read_owners
 from hubcli.index.state import OWNERS
 from hubcli.manifest import Release
@@ -137,7 +137,7 @@ def _owners(base: Base, draft: Draft, publisher: str | None, place: Place) -> tu
             ", and by no person: say --by ACCOUNT, as the index's check will name you (on GitHub your login), or add "
         )
         note += f'"user:ACCOUNT" to {group} in {OWNERS}; else only its maintainers may take it in'
-    return {OWNERS: json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"}, (note,)
+    return {OWNERS: dump(document)}, (note,)
 
 
 def _check_person(owners: Owners, group: str, place: Place) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hubcli.errors import NotFoundError, RaceError, UsageError
@@ -48,10 +48,9 @@ class IntoHub:
 
     def waiting(self, name: str, version: str) -> Waiting | None:
         """The entry in an open pull request of this title."""
-        for number in self._open(title_of(name, version)):
+        for number, head in self.proposals(title_of(name, version)):
             where = f"{self.repository.where}/discussions/{number}"
-            head = self._head(number)
-            entry = self.repository.read(head, f"{name}.json", ENTRY_LIMIT) if head else None
+            entry = self.repository.read(head, f"{name}.json", ENTRY_LIMIT)
             written = Written(pull_request=where, next=where, changed=False)
             return Waiting(entry, written, "close that pull request, and run the same command again")
         return None
@@ -99,17 +98,17 @@ class IntoHub:
                 return Written(pull_request=where, next=where)
         raise RaceError(f"{self.where}: no pull request could be made", hint=AGAIN)
 
-    def _open(self, title: str) -> list[int]:
-        """The numbers of this account's open pull requests with a title, oldest first; anyone may open one that is called so."""
+    def proposals(self, title: str) -> Iterator[tuple[int, str]]:
+        """(number, commit) of this account's open pull requests with a title, oldest first: anyone may open one called so."""
         accounts = self.repository.accounts()
         with self.repository.client() as api:
             found: Any = api.get_repo_discussions(
                 self.repository.name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
             )
             own = [one for one in found if one.is_pull_request and one.title == title and one.author in accounts]
-            return sorted(one.num for one in own)
-
-    def _head(self, number: int) -> str | None:
-        """The commit that a pull request proposes."""
-        with self.repository.client() as api:
-            return api.repo_info(self.repository.name, repo_type="dataset", revision=f"refs/pr/{number}").sha
+            numbers = sorted(one.num for one in own)
+        for number in numbers:
+            with self.repository.client() as api:
+                head = api.repo_info(self.repository.name, repo_type="dataset", revision=f"refs/pr/{number}").sha
+            if head:
+                yield number, head

@@ -9,8 +9,9 @@ from typing import Any
 
 from hubcli.errors import EntryError
 from hubcli.index.changes import MUTABLE, changes
-from hubcli.index.entries import check_entry, raise_faults
+from hubcli.index.entries import check_entry, dump, raise_faults
 from hubcli.manifest import ENTRY_V, Release
+from hubcli.publishing import checks
 from hubcli.publishing.draft import Draft
 from hubcli.schema import shown
 
@@ -25,10 +26,10 @@ def joined(draft: Draft, release: Release, entry: bytes | None) -> bytes:
         EntryError: the entry is of another kind (E_IMMUTABLE), or what comes out breaks a rule of entries.
     """
     where = f"{draft.name}.json"
-    document = _document(release)
+    document = checks.plain(release)
     if entry is None:
         whole = {"v": ENTRY_V, "kind": draft.kind, "name": draft.name, "description": draft.description}
-        data = _dumped({**whole, "authors": [*draft.authors], "releases": [document]}).encode() + b"\n"
+        data = dump({**whole, "authors": [*draft.authors], "releases": [document]})
         old = None
     else:
         old = parsed(entry, draft.name)
@@ -77,10 +78,6 @@ def release_in(entry: bytes | None, name: str, version: str) -> Release | None:
 def _fixed(release: Release) -> Json:
     """All of a release that never changes, in one form."""
     return {key: value for key, value in json.loads(json.dumps(release.to_json())).items() if key not in MUTABLE}
-
-
-def _document(release: Release) -> Json:
-    return {key: value for key, value in release.to_json().items() if value not in (None, [], {})}
 
 
 def parsed(entry: bytes, name: str) -> Json:

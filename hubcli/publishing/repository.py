@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hubcli.config import origin_of
 from hubcli.errors import ContentError, NotFoundError, RaceError, UsageError
 from hubcli.frozen import frozen
+from hubcli.hashes import git_blob
 from hubcli.hub.hf import file_url
 from hubcli.hub.transport import HubHttp, own_endpoint
 from hubcli.publishing import refused
@@ -37,7 +37,7 @@ class RemoteFile:
         """Whether it has these bytes, as far as the hub says."""
         if self.size != file.size:
             return False
-        return self.sha256 == file.sha256 if self.sha256 else self.oid == git_oid(content(file))
+        return self.sha256 == file.sha256 if self.sha256 else self.oid == git_blob(content(file))
 
 
 @frozen
@@ -259,11 +259,6 @@ def check_id(name: str) -> None:
 def content(file: DraftFile) -> bytes:
     """The bytes of a file of a draft."""
     return file.source.read_bytes() if file.source is not None else file.data or b""
-
-
-def git_oid(data: bytes) -> str:
-    """What git calls these bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _own_token() -> str | None:

@@ -83,7 +83,7 @@ def _on_hub(place: IntoHub, name: str, title: str, editing: Editing, dry_run: bo
     edited = editing(base.entry, [*base.names])
     if not edited.changed:
         return Kept(edited)
-    for number, head in _waiting(place, title):
+    for number, head in place.proposals(title):
         entry = repository.read(head, f"{name}.json", ENTRY_LIMIT)
         if entry is not None and _same(entry, edited.data):
             page = f"{repository.where}/discussions/{number}"
@@ -94,19 +94,6 @@ def _on_hub(place: IntoHub, name: str, title: str, editing: Editing, dry_run: bo
     made: Any = repository.commit([draft], (), title=title, text="", parent=base.version, pull_request=True)
     page = f"{repository.where}/discussions/{made.pr_num}"
     return Kept(edited, None, page, page, True)
-
-
-def _waiting(place: IntoHub, title: str) -> list[tuple[int, str]]:
-    """(number, commit) of this account's open pull requests with this title; anyone may open one that is called so."""
-    name, accounts = place.repository.name, place.repository.accounts()
-    with place.repository.client() as api:
-        asked: Any = api.get_repo_discussions(
-            name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
-        )
-        own = [one for one in asked if one.is_pull_request and one.title == title and one.author in accounts]
-        numbers = sorted(one.num for one in own)
-        heads = [(n, api.repo_info(name, repo_type="dataset", revision=f"refs/pr/{n}").sha) for n in numbers]
-    return [(number, head) for number, head in heads if head]
 
 
 def _same(proposed: bytes, wanted: bytes) -> bool:

@@ -362,14 +362,14 @@ def test_a_faulty_entry_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = put(put(tmp_path / "cards", CARD, "acme/one.yaml"), CARD, "acme/another.yaml")
-    written = importing._put
+    written = importing.write_whole
 
     def fails(file: Path, data: bytes) -> None:
         if file.name == "one.json":
             raise KeyboardInterrupt
         written(file, data)
 
-    monkeypatch.setattr(importing, "_put", fails)
+    monkeypatch.setattr(importing, "write_whole", fails)
     with pytest.raises(KeyboardInterrupt):
         index_import("adapterhub", folder, tmp_path / "deep/out")
     assert [path.name for path in tmp_path.iterdir()] == ["cards"]

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hubcli.errors import EntryError, HubcliError
-from hubcli.index.entries import check_entry
+from hubcli.index.entries import check_entry, dump
 from hubcli.index.importing import names, tables
 from hubcli.index.importing.fields import Json, Unmapped, line, number_of, shown, text_of
 from hubcli.manifest import ENTRY_V
@@ -110,11 +110,6 @@ def _add(found: Mapped, card: Json, path: str, common: Json, author: str, varian
         found.left_out += [(release["origin"]["version"], broken) for release in releases]
     else:
         found.entries.append((document, [release["origin"]["version"] for release in releases]))
-
-
-def dump(document: Json) -> bytes:
-    """The bytes of an entry's file."""
-    return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _common(card: Json, notes: list[str]) -> Json:

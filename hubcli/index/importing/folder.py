@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -12,13 +11,14 @@ from pathlib import Path
 
 from hubcli.errors import DiskError, NotFoundError, UsageError
 from hubcli.index.changes import changes
-from hubcli.index.entries import check_entry
-from hubcli.index.importing.adapterhub import LICENSE, PUBLISHED, dump, reading
+from hubcli.index.entries import check_entry, dump
+from hubcli.index.importing.adapterhub import LICENSE, PUBLISHED, reading
 from hubcli.index.importing.cards import MAX_CARD
 from hubcli.index.importing.fields import Json
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import META, entry_files, read_entries, read_meta
 from hubcli.out_folder import appearing
+from hubcli.whole_file import write_whole
 
 CARDS = "adapters"
 ALL = (
@@ -190,15 +190,8 @@ def write(found: Imported, out: Path) -> None:
             if found.similar:
                 meta = read_meta(folder)
                 similar = [*meta.get("similar", []), *map(list, found.similar)]
-                _put(folder / META, json.dumps({**meta, "similar": similar}, indent=2).encode() + b"\n")
+                write_whole(folder / META, dump({**meta, "similar": similar}))
             for name, document in sorted(found.entries.items()):
-                _put(folder / f"{name}.json", dump(document))
+                write_whole(folder / f"{name}.json", dump(document))
         except OSError as error:
             raise DiskError(f"can't write {error.filename or folder}", cause=error.strerror) from None
-
-
-def _put(file: Path, data: bytes) -> None:
-    file.parent.mkdir(exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(file)
