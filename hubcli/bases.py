@@ -18,6 +18,7 @@ from hubcli.method import HubcliWarning
 from hubcli.paths import offline_switch
 from hubcli.plugins import plugins
 from hubcli.pretrained import AUTO, LABELLED, device_of, dtype_of, model_of, skeleton, tokenizer_of
+from hubcli.reaching import on_hub
 
 WEIGHTS = "model.safetensors"
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z")
@@ -160,7 +161,7 @@ def find_base(base: BaseModel, *, offline: bool | str = False, token: str | None
 
     Raises:
         BaseNotFoundError: what was tried, and what to do.
-        OfflineError: it is not on this machine and the network is switched off.
+        OfflineError: it is not on this machine and the network is switched off. NetworkError: its hub does not answer.
         MissingExtraError: an installed package carries it, and another is missing that reads it.
     """
     tried = []
@@ -179,7 +180,7 @@ def find_base(base: BaseModel, *, offline: bool | str = False, token: str | None
             f"the base {base.id} is not on this machine (tried {'; '.join(tried)}), and {switch} turns the network off",
             hint=f"run once without {switch}, or pass your own model",
         )
-    if not _on_hub(base, token):
+    if not on_hub(base, token):
         tried.append("the hub")
         raise BaseNotFoundError(
             f"the base {base.id}{'@' + base.revision if base.revision else ''} was not found (tried {'; '.join(tried)})",
@@ -199,15 +200,6 @@ def _cached(base: BaseModel) -> bool:
             f"the base {base.id} was not found: it is no folder on this machine, and no hub can have a model of this name",
             hint="pass your own model",
         ) from None
-
-
-def _on_hub(base: BaseModel, token: str | None) -> bool:
-    from huggingface_hub import file_exists
-
-    try:
-        return bool(file_exists(base.id, "config.json", revision=base.revision, token=token))
-    except (OSError, ValueError) as error:
-        raise BaseNotFoundError(f"the base {base.id} could not be looked up on the hub", cause=str(error)) from error
 
 
 def load_base(
@@ -235,8 +227,6 @@ def load_base(
         keep: endings of the names of modules that stay in full precision.
         allow_base_mismatch: take other weights than the adapter was made for.
         weights: False reads the config alone: modules without a number, and no tokenizer.
-    from hubcli.base_copies import place_of
-
 
     Returns:
         (model, tokenizer or None, what is known of its weights).
@@ -246,7 +236,7 @@ def load_base(
         BaseMismatchError: the weights found are not the ones the adapter was made for.
     """
     number, place = dtype_of(dtype), device_of(device)
-    base, where = place_of(base, weights=weights, offline=offline, token=token)
+    where = find_base(base, offline=offline, token=token)
     kind = AUTO.get(task or "feature-extraction")
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")

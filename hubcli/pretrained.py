@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hubcli.errors import BaseNotFoundError, MissingExtraError, UnsupportedError
+from hubcli.reaching import network_error
 
 AUTO: dict[str, str] = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -69,7 +70,9 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
 
     Raises:
         MissingExtraError: the model needs a package that is not there. BaseNotFoundError: it can't be loaded so.
+        NetworkError: the hub that it would come from does not answer.
     """
+    import httpx2
     import transformers
 
     try:
@@ -77,10 +80,11 @@ def pretrained(kind: str, where: str, options: dict[str, Any]) -> Any:
             return getattr(transformers, kind).from_pretrained(where, **{"trust_remote_code": False, **options})
     except ImportError as error:
         raise MissingExtraError(f"the base {where} needs a package that is not installed", cause=str(error)) from error
-    except (OSError, ValueError) as error:
-        raise BaseNotFoundError(
-            f"the base {where} can't be loaded as {kind}", cause=str(error).splitlines()[0]
-        ) from error
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        cause = str(error).partition("\n")[0]
+        other = BaseNotFoundError(f"the base {where} can't be loaded as {kind}", cause=cause)
+        unreachable = None if Path(where).is_dir() else network_error(error, where)
+        raise unreachable or other from error
 
 
 def model_of(kind: str, where: str, options: dict[str, Any]) -> Any:

@@ -114,6 +114,7 @@ ROOMS: dict[str, list[str]] = {
         "bases",
         "base_copies",
         "pretrained",
+        "reaching",
         "quantised",
         "fuse",
         "fuse_plan",
