@@ -111,7 +111,9 @@ def publish(
                 expr, name, version, _needed(place), workspace, said, dry_run, say or silent, plan
             )
         repository = _repository(repo, workspace)
+        (say or silent)(f"asking {repository.where}")
         accounts = repository.accounts()
+        repository.check_write(f"v{version}")
         joins = place.base(name) if place is not None else None
         if joins is not None and place is not None:
             check_rights(joins, name, repository.name.partition("/")[0], place.where)
@@ -150,8 +152,6 @@ class _Publishing:
         seen = look(self.repository, self.draft)
         check_private(self.repository, seen, self.private)
         check_foreign(self.repository.where, seen, self.into_existing)
-        if seen.state.exists and (seen.commit is None or not seen.tagged):
-            self.repository.may_write()
         foreseen = self._foreseen(seen)
         planned = plan_of(self.repository, self.draft, seen, self.place, foreseen, accounts, private=self.private)
         if self.plan is not None:

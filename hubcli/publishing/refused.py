@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 
 from hubcli.errors import (
@@ -19,6 +20,7 @@ from hubcli.http import html_instead
 
 LOG_IN = "set HF_TOKEN, or log in: hf auth login"
 AGAIN = "run the same command again: it goes on from what is there"
+NO_RIGHT = "take a token that may write there, ask the repository's owner for the right, or take another --repo"
 SHOWN = 300
 QUOTA = 507
 _PLAN = "refused, by the quota or the plan of this account"
@@ -60,6 +62,9 @@ def refusals(where: str, token: str | None) -> Iterator[None]:
         raise UsageError(f"{where}: {clean(str(error), token)}") from None
     except httpx2.TimeoutException:
         raise LostError(f"{where}: no answer in time", hint=AGAIN, id="E_TIMEOUT") from None
+    except httpx2.ConnectError as error:
+        cause = clean(str(error), token) or type(error).__name__
+        raise LostError(f"{where} can't be reached", cause=cause, hint=_unreached()) from None
     except json.JSONDecodeError:
         raise html_instead(where) from None
     except (httpx2.HTTPError, ConnectionError) as error:
@@ -95,7 +100,20 @@ def _of_status(status: int, where: str, said: str, has_token: bool) -> HubcliErr
     return kind(f"{where}: {text}{says}", hint=hint, id=id)
 
 
+def read_only(where: str) -> NetworkError:
+    """The error for a push with a token that may only read."""
+    return NetworkError(
+        f"{where}: writing needs a token that may write, and this one may read alone", hint=NO_RIGHT, id="E_DENIED"
+    )
+
+
+def _unreached() -> str:
+    given = os.environ.get("HF_ENDPOINT")
+    known = f"HF_ENDPOINT is {given}" if given else "HF_ENDPOINT names another hub than the Hugging Face Hub"
+    return f"is the hub running, and the network up? {known}. Then run the same command again"
+
+
 def _denied(message: str, status: int, has_token: bool) -> NetworkError:
-    hint = "ask its owner for the right to write, or take another --repo" if status == 403 else "is it still valid?"
-    token = f"the token (of HF_TOKEN or 'hf auth login') is not accepted; {hint}"
+    invalid = "the token (of HF_TOKEN or 'hf auth login') is not accepted; is it still valid?"
+    token = NO_RIGHT if status == 403 else invalid
     return NetworkError(message, hint=token if has_token else LOG_IN, id="E_DENIED")

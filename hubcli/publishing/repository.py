@@ -77,6 +77,7 @@ class Hub:
         self.endpoint = _plain(own_endpoint())
         self.token = token or _own_token()
         self.where = self.endpoint
+        self.reads_only = False  # known once `accounts` was asked
 
     @contextlib.contextmanager
     def client(self) -> Iterator[HfApi]:
@@ -94,6 +95,7 @@ class Hub:
             raise refused.no_token(self.where)
         with self.client() as api:
             told = api.whoami()
+        self.reads_only = _reads_only(told)
         names = [told.get("name"), *(one.get("name") for one in told.get("orgs") or ())]
         return tuple(str(name) for name in names if name)
 
@@ -128,6 +130,16 @@ class Repository(Hub):
         heads = {branch.name: branch.target_commit for branch in refs.branches}
         tags = {tag.name: tag.target_commit for tag in refs.tags}
         return State(True, bool(info.private), heads.get(MAIN), tags)
+
+    def check_write(self, tag: str) -> None:
+        """E_DENIED where a release can't be pushed by this token; nothing is asked of one whose tag is there."""
+        state = self.state()
+        if tag in state.tags:
+            return
+        if state.exists:
+            self.may_write()
+        if self.reads_only:
+            raise refused.read_only(self.where)
 
     def may_write(self) -> None:
         """E_DENIED where the token has no right to write; a hub that does not know the question answers by the push."""
@@ -265,6 +277,15 @@ def _own_token() -> str | None:
     from huggingface_hub import constants, get_token
 
     return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+
+
+def _reads_only(told: Mapping[str, Any]) -> bool:
+    """Whether a token may write nothing at all, as far as the hub tells of it."""
+    token = (told.get("auth") or {}).get("accessToken") or {}
+    scopes = (token.get("fineGrained") or {}).get("scoped")
+    if token.get("role") == "fineGrained" and isinstance(scopes, list):
+        return not any("repo.write" in (scope.get("permissions") or ()) for scope in scopes)
+    return bool(token.get("role") == "read")
 
 
 def _is_missing(error: RepositoryNotFoundError) -> bool:

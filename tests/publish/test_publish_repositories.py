@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hubcli import api
-from hubcli.errors import PolicyError
+from hubcli.errors import NetworkError, PolicyError
 from tests.publish import driver
 from tests.publish.hubs import TOKEN, Wire, api_of, go_online, publications
 from tests.publish.pushed import NAME
@@ -39,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "films"
 
 
-def publish(folder: Path, version: str = "1.0.0", **more: object) -> object:
+def publish(folder: Path, version: str = "1.0.0", **more: object) -> Any:
     return api.publish(folder, name=NAME, version=version, repo=REPO, no_index=True, **more)  # type: ignore[arg-type]
 
 
@@ -70,3 +72,43 @@ def test_files_beside_it_stay(hub: LiveHub, folder: Path) -> None:
     upload(hub, notes__md=b"theirs", train__py=b"x = 1")
     publish(folder)
     assert api_of(hub).file_exists(REPO, "train.py")
+
+
+ROLES = {
+    "read": {"role": "read"},
+    "scopes": {"role": "fineGrained", "fineGrained": {"scoped": [{"permissions": ["repo.content.read"]}]}},
+}
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("role", ROLES)
+def test_a_token_that_only_reads_is_told_before_the_draft(
+    hub: LiveHub, wire: Wire, folder: Path, monkeypatch: pytest.MonkeyPatch, role: str, there: bool
+) -> None:
+    monkeypatch.setattr(driver, "quick", lambda *_, **__: pytest.fail("the folder was looked at"))
+    driver.install(monkeypatch)
+    if there:
+        upload(hub, notes__md=b"theirs")
+    told = {"type": "user", "name": "acme", "orgs": [], "auth": {"accessToken": ROLES[role]}}
+    wire.answer = lambda line: (200, json.dumps(told).encode()) if "whoami" in line else None
+    wire.seen.clear()
+    with pytest.raises(NetworkError, match="may read alone") as refused:
+        publish(folder, dry_run=True)
+    assert refused.value.id == "E_DENIED" and not wire.writes
+    assert "may write" in str(refused.value.hint) and "accepted" not in str(refused.value.hint)
+
+
+def test_what_is_out_is_verified_with_any_token(hub: LiveHub, wire: Wire, folder: Path) -> None:
+    publish(folder)
+    told = {"type": "user", "name": "acme", "orgs": [], "auth": {"accessToken": ROLES["read"]}}
+    wire.answer = lambda line: (200, json.dumps(told).encode()) if "whoami" in line else None
+    assert not publish(folder)["changed"]
+
+
+def test_a_hub_that_does_not_run(folder: Path, hub: LiveHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(driver, "quick", lambda *_, **__: pytest.fail("the folder was looked at"))
+    driver.install(monkeypatch)
+    with pytest.raises(NetworkError, match="can't be reached") as refused:
+        publish(folder)
+    assert refused.value.id == "E_NETWORK" and "HF_ENDPOINT is http://127.0.0.1:9" in str(refused.value.hint)
