@@ -237,7 +237,7 @@ def choose(ref: Ref, entry: Entry, needs: Sequence[Need] = ()) -> Release:
     exact = any(wanted.exact is not None for wanted in ranges)
     offered = {v: r for v, r in usable.items() if r.yanked is None or exact}
     if not offered:
-        raise _all_yanked(ref, usable[in_order(usable)[-1]])
+        raise _all_withdrawn(ref, fits)
     return offered[in_order(offered)[-1]]
 
 
@@ -305,9 +305,24 @@ def _conflict(ref: Ref, needs: Sequence[Need]) -> NotFoundError:
     return NotFoundError(f"no version of {ref.name} is what all ask for ({wanted})", id="E_CONFLICT")
 
 
-def _all_yanked(ref: Ref, release: Release) -> YankedError:
-    reason = release.yanked.reason if release.yanked else ""
-    hint = f"an exact version insists: {ref.name}@{release.version}"
-    if release.yanked and release.yanked.replacement:
-        hint = f"use {release.yanked.replacement}; {hint}"
-    return YankedError(f"every version of {ref} is yanked; {release.version}: {reason}", hint=hint)
+def _all_withdrawn(ref: Ref, fits: Mapping[str, Release]) -> YankedError:
+    """Nothing that fits can be taken, and an exact version would give one that is yanked."""
+    yanked = {v: r for v, r in fits.items() if r.status != "quarantined"}
+    version = in_order(yanked)[-1]
+    withdrawn = yanked[version].yanked
+    reason = withdrawn.reason if withdrawn else ""
+    hint = f"an exact version insists: {ref.name}@{version}"
+    if withdrawn and withdrawn.replacement:
+        hint = f"use {withdrawn.replacement}; {hint}"
+    elif len(yanked) < len(fits):
+        hint += ", though it is yanked"
+    if len(yanked) == len(fits):
+        return YankedError(f"every version of {ref} is yanked; {version}: {reason}", hint=hint)
+    told = [f"{v} is {_withdrawal(fits[v])}" for v in reversed(in_order(fits))]
+    return YankedError(f"every version of {ref} is withdrawn: {'; '.join(told)}", hint=hint)
+
+
+def _withdrawal(release: Release) -> str:
+    if release.status == "quarantined":
+        return f"quarantined: {release.status_reason or 'no reason given'}"
+    return f"yanked: {release.yanked.reason}" if release.yanked else release.status

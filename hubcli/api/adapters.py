@@ -8,6 +8,7 @@ from typing import Any
 
 from hubcli.api import reports
 from hubcli.api.reports import Report
+from hubcli.api.states import state_row
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import HubcliError, PolicyError, UsageError
 from hubcli.manifest import Installed, Resolved
@@ -125,10 +126,14 @@ def _refuse_needed(workspace: Workspace, items: Sequence[Any]) -> None:
 
 
 def list() -> Json:
-    """The installed adapters, and what is wrong with those that can't be read (schemas/cli/list)."""
-    good, broken = Workspace().store.scan()
-    problems = [f"{item.path}: {item.error.message}" for item in broken]
-    return {"adapters": [reports.listed(item) for item in good], "problems": problems}
+    """The installed adapters, each with what its index says of it now, and what is wrong with those that can't be read
+    (schemas/cli/list).
+    """
+    problems: builtins.list[str] = []
+    workspace = Workspace(warn=problems.append)
+    good, broken = workspace.store.scan()
+    rows = [{**reports.listed(item), **state_row(workspace.states.release(item.record))} for item in good]
+    return {"adapters": rows, "problems": [*(f"{item.path}: {item.error.message}" for item in broken), *problems]}
 
 
 def upgrade(
@@ -142,7 +147,8 @@ def upgrade(
 ) -> Json:
     """Install the newest versions of the installed adapters, or of these (schemas/cli/upgrade).
 
-    Every adapter is tried; what failed is listed under `failed`.
+    Every adapter is tried; what failed is listed under `failed`, and under `withdrawn` what stays though it was yanked,
+    deprecated, archived or quarantined.
 
     Raises:
         NotFoundError: a ref names nothing that is installed.
@@ -156,7 +162,7 @@ def upgrade(
             if latest is not None:
                 for done in workspace.install_all(latest, bar, dry_run=dry_run, no_wait=no_wait):
                     report.add(done)
-    return report.document
+    return {**report.document, "withdrawn": workspace.states.withdrawn(workspace.matching(refs))}
 
 
 def verify(
@@ -169,6 +175,8 @@ def verify(
     warn: Warn | None = None,
 ) -> Json:
     """Hash installed files again and compare (schemas/cli/verify). `repair` fetches again what is damaged.
+
+    Each row says also what its index says of the release now: `state` and `reason`; `ok` is about the files alone.
 
     Raises:
         NotFoundError: a ref names nothing that is installed.
@@ -203,4 +211,6 @@ def _verified(workspace: Workspace, item: Any, repair: bool, bar: Progress) -> J
         found = workspace.repair(item, bar)
         repaired = found.ok
     problems = [str(problem) for problem in found.problems]
-    return {"name": name, "version": version, "status": found.status, "problems": problems, "repaired": repaired}
+    state = state_row(workspace.states.release(item.record) if isinstance(item, Installed) else None)
+    row = {"name": name, "version": version, "status": found.status, "problems": problems, "repaired": repaired}
+    return {**row, **state}

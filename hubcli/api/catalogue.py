@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from hubcli.api.states import release_rows, state_row
 from hubcli.api.workspace import Warn, Workspace
-from hubcli.errors import HubcliError, UsageError
-from hubcli.manifest import Entry, Release
+from hubcli.errors import HubcliError, UsageError, YankedError
+from hubcli.manifest import Entry, Record, Release
 from hubcli.refs import Ref, parse_ref
 
 Json = dict[str, Any]
@@ -47,6 +49,8 @@ def search(
 def info(ref: str, *, offline: bool | None = None, token: str | None = None) -> Json:
     """All that is known about one adapter (schemas/cli/info): the newest release the ref allows, what is installed, metrics.
 
+    `releases` has each release's state. Where all that fits is withdrawn, the installed or else the newest one is shown.
+
     Raises:
         NotFoundError: no index has it and it is not installed.
         UsageError: a folder.
@@ -56,27 +60,45 @@ def info(ref: str, *, offline: bool | None = None, token: str | None = None) -> 
         raise UsageError(f"'{ref}' is a folder; info is about adapters of an index, a hub or the store")
     installed = [item.record for item in workspace.store.versions(parsed.store_name)]
     try:
-        found = _of_index(workspace, parsed) if parsed.kind == "index" else _of_hub(workspace, parsed)
+        found = _of_index(workspace, parsed, installed) if parsed.kind == "index" else _of_hub(workspace, parsed)
     except HubcliError as error:
         kept = workspace.store.find(parsed.store_name, parsed.spec)
         if kept is None:
             raise
         record = kept.record
         found = _document(record.name, record.kind, record.description, record.release, record.index, [record.version])
+        found["releases"] = [{"version": record.version, **state_row(record.release)}]
         found["warnings"].append(f"from the store alone: {error.message}")
     here = next((record.measured for record in installed if record.version == found["version"]), ())
     return {**found, "installed": [record.version for record in installed], "measured": list(here)}
 
 
-def _of_index(workspace: Workspace, ref: Ref) -> Json:
-    from hubcli.resolver import choose, warnings_of
+def _of_index(workspace: Workspace, ref: Ref, installed: Sequence[Record]) -> Json:
+    from hubcli.resolver import warnings_of
     from hubcli.versions import in_order
 
     index, entry, _ = workspace.resolver.entry(ref)
-    release = choose(ref, entry)
+    here = [record.version for record in installed if record.index == index.name]
+    release, withdrawn = _shown(ref, entry, here)
     document = _document(entry.name, entry.kind, entry.description, release, index.name, _versions(entry, in_order))
-    document["warnings"].extend(warnings_of(entry.name, release))
-    return document
+    told = [line for r in entry.releases if r is release or r.version in here for line in warnings_of(entry.name, r)]
+    quarantined = [r for r in entry.releases if r.version in here and r.status == "quarantined"]
+    told += [f"{entry.name} {r.version} is installed and quarantined: {r.status_reason}" for r in quarantined]
+    document["warnings"].extend(dict.fromkeys([*withdrawn, *told]))
+    return {**document, "releases": release_rows(entry)}
+
+
+def _shown(ref: Ref, entry: Entry, here: Sequence[str]) -> tuple[Release, list[str]]:
+    """The release that an install would take; where all are withdrawn, one that is installed, or the newest, and why."""
+    from hubcli.resolver import choose
+    from hubcli.versions import Range, in_order
+
+    try:
+        return choose(ref, entry), []
+    except YankedError as error:
+        fits = {r.version: r for r in entry.releases if Range(ref.spec).allows(r.version)}
+        kept = in_order(version for version in fits if version in here) or in_order(fits)
+        return fits[kept[-1]], [error.message]
 
 
 def _versions(entry: Entry, in_order: Any) -> list[str]:
@@ -87,7 +109,7 @@ def _of_hub(workspace: Workspace, ref: Ref) -> Json:
     resolved = workspace.resolve(ref)
     document = _document(resolved.name, resolved.kind, resolved.description, resolved.release, "hf", [resolved.version])
     document["warnings"].extend(resolved.warnings)
-    return document
+    return {**document, "releases": [{"version": resolved.version, **state_row(resolved.release)}]}
 
 
 def _document(name: str, kind: str, description: str, release: Release, index: str, versions: list[str]) -> Json:
@@ -105,7 +127,8 @@ def _document(name: str, kind: str, description: str, release: Release, index: s
 
 
 def outdated(*refs: str, offline: bool | None = None, token: str | None = None) -> Json:
-    """Installed adapters that have a newer version (schemas/cli/outdated); what can't be compared stands in `unchecked`.
+    """Installed adapters that have a newer version (schemas/cli/outdated); what can't be compared stands in `unchecked`, and
+    what was yanked, deprecated, archived or quarantined since in `withdrawn`, with what to take instead.
 
     Raises:
         NotFoundError: a ref names nothing that is installed.
@@ -122,4 +145,5 @@ def outdated(*refs: str, offline: bool | None = None, token: str | None = None) 
         if latest is not None and latest.version != record.version:
             row = {"name": record.name, "installed": record.version, "latest": latest.version, "index": latest.index}
             rows.append(row)
-    return {"outdated": rows, "unchecked": unchecked}
+    withdrawn = workspace.states.withdrawn(workspace.matching(refs))
+    return {"outdated": rows, "unchecked": unchecked, "withdrawn": withdrawn}

@@ -37,7 +37,8 @@ def adapt(model: Any, *, tokenizer: Any = None, offline: bool | None = None, tok
     from hubcli.adapted import adapt as handle_of
 
     _check_model(model)
-    return handle_of(model, locate=locating(Workspace(offline=offline, token=token)), tokenizer=tokenizer)
+    workspace = Workspace(offline=offline, token=token, warn=python_warning)
+    return handle_of(model, locate=locating(workspace), tokenizer=tokenizer)
 
 
 def load_adapter(

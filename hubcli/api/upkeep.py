@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hubcli.api.workspace import Warn, Workspace
@@ -51,7 +52,7 @@ def doctor(*, fix: bool = False, offline: bool | None = None) -> Json:
     `fix` removes what dead processes left behind; what needs a person's decision is named, never touched.
     """
     workspace = Workspace(offline=offline)
-    checks = [_home(workspace), *_store(workspace, fix), *_indexes(workspace), *_plugins()]
+    checks = [_home(workspace), *_store(workspace, fix), *_quarantined(workspace), *_indexes(workspace), *_plugins()]
     return {"ok": all(check["ok"] or check["fixed"] for check in checks), "checks": checks}
 
 
@@ -60,7 +61,11 @@ def _check(name: str, problem: str | None, detail: str = "", *, fixed: bool = Fa
 
 
 def _home(workspace: Workspace) -> Json:
-    return _check("home", workspace.home_problem(), str(workspace.home))
+    folder = workspace.home
+    while not folder.exists():
+        folder = folder.parent
+    problem = None if os.access(folder, os.W_OK) else f"{folder} is not writable"
+    return _check("home", problem, str(workspace.home))
 
 
 def _store(workspace: Workspace, fix: bool) -> list[Json]:
@@ -70,6 +75,19 @@ def _store(workspace: Workspace, fix: bool) -> list[Json]:
         return [_check("store", error.message)]
     rows = [_check("store", f"{f.path}: {f.what}", fixed=f.fixed) for f in findings]
     return rows or [_check("store", None, f"{len(workspace.store.installed())} adapters, no leftovers")]
+
+
+def _quarantined(workspace: Workspace) -> list[Json]:
+    """What is installed and must not be used; a person removes it."""
+    try:
+        rows = workspace.states.withdrawn(workspace.store.scan()[0])
+    except HubcliError:
+        return []  # `_store` says why it can't be read
+    return [
+        _check("installed", f"{row['name']} {row['version']} is quarantined: {row['reason'] or 'no reason given'}")
+        for row in rows
+        if row["state"] == "quarantined"
+    ]
 
 
 def _indexes(workspace: Workspace) -> list[Json]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from hubcli.paths import home
 from hubcli.refs import Ref, parse_ref
 
 if TYPE_CHECKING:
+    from hubcli.api.states import States
     from hubcli.compositions import Need
     from hubcli.config import Config
     from hubcli.hub.sources import Sources
@@ -98,6 +98,13 @@ class Workspace:
         return Resolver(self.catalogs)
 
     @cached_property
+    def states(self) -> States:
+        """What the indexes on this machine say now of what is installed."""
+        from hubcli.api.states import States
+
+        return States(lambda: self.catalogs, self.warn)
+
+    @cached_property
     def sources(self) -> Sources:
         """Where bytes may come from."""
         from hubcli.hub.sources import Sources
@@ -148,8 +155,7 @@ class Workspace:
         return self._told(self.resolver.review(resolved) if resolved.index != "hf" else resolved)
 
     def _told(self, resolved: Resolved) -> Resolved:
-        for warning in dict.fromkeys(w for part in (resolved, *resolved.parts) for w in part.warnings):
-            self.warn(warning)
+        self.states.say(warning for part in (resolved, *resolved.parts) for warning in part.warnings)
         return resolved
 
     def latest(self, item: Installed) -> Resolved:
@@ -258,7 +264,8 @@ class Workspace:
         """What an installed composition was installed with under a name: that very version, installed again if it is gone.
 
         Raises:
-            IntegrityError: it is damaged; HubcliError: as `resolve` and `install`.
+            IntegrityError: it is damaged. YankedError: its index has quarantined it meanwhile.
+            HubcliError: as `resolve` and `install`.
         """
         version = record.pins.get(name, "")
         if not version:
@@ -269,6 +276,7 @@ class Workspace:
                 self.install(part, progress)
             found = self.store.get(name, version)
         assert found is not None, "it was just installed"
+        self.states.admit(found.record, f"{record.name} {record.version}")
         self._refuse_damaged(found)
         return found
 
@@ -276,10 +284,11 @@ class Workspace:
         """The newest installed release that a ref allows; where there is none, it is installed.
 
         Raises:
-            HubcliError: as `resolve` and `install`.
+            YankedError: its index has quarantined it meanwhile. HubcliError: as `resolve` and `install`.
         """
         found = self.store.find(ref.store_name, ref.spec)
         if found is not None and ref.index in (None, found.record.index):
+            self.states.admit(found.record)
             self._refuse_damaged(found)
             return found
         *_, done = self.install_all(self.resolve(ref), progress)
@@ -363,10 +372,3 @@ class Workspace:
         close = difflib.get_close_matches(ref.store_name, {self.identity(item)[0] for item in items}, 1)
         hint = f"did you mean '{close[0]}'?" if close else "'hubcli list' shows what is installed"
         return NotFoundError(f"'{ref}' is not installed", hint=hint)
-
-    def home_problem(self) -> str | None:
-        """Why nothing can be written under the home folder, or None."""
-        folder = self.home
-        while not folder.exists():
-            folder = folder.parent
-        return None if os.access(folder, os.W_OK) else f"{folder} is not writable"

@@ -12,6 +12,7 @@ from hubcli.cli.text import columns, size
 
 REFS = click.argument("refs", nargs=-1, metavar="[REF]...")
 SOME_REFS = click.argument("refs", nargs=-1, required=True, metavar="REF...")
+UP_TO_DATE = "everything is up to date"
 NO_WAIT = click.option("--no-wait", is_flag=True, help="Fail at once (exit 8) when another process holds the store.")
 
 
@@ -81,14 +82,31 @@ def uninstall(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any)
 
 @command(network=False, name="list", examples="hubcli list\nhubcli list --json")
 def list_(out: Output) -> None:
-    """List the installed adapters."""
+    """List the installed adapters, and what was yanked, deprecated or quarantined since, as the indexes on this machine say."""
     report = api.list()
-    rows = [(a["name"], a["version"], a["method"], a["base"] or "-", size(a["size"])) for a in report["adapters"]]
-    out.data(
-        report, columns(rows, ("NAME", "VERSION", "METHOD", "BASE", "SIZE")) if rows else ["no adapter is installed"]
-    )
+    keys: tuple[str, ...] = ("NAME", "VERSION", "METHOD", "BASE", "SIZE")
+    rows: list[tuple[str, ...]] = [
+        (a["name"], a["version"], a["method"], a["base"] or "-", size(a["size"])) for a in report["adapters"]
+    ]
+    states = [_state(a) for a in report["adapters"]]
+    if any(states):
+        rows, keys = [(*row, state) for row, state in zip(rows, states, strict=True)], (*keys, "STATE")
+    out.data(report, columns(rows, keys) if rows else ["no adapter is installed"])
     for problem in report["problems"]:
         out.warn(problem)
+
+
+def _state(row: dict[str, Any]) -> str:
+    """The mark of what was withdrawn, with its reason; nothing for what is active or unknown."""
+    if row["state"] in (None, "active"):
+        return ""
+    return f"{row['state']}: {row['reason']}" if row["reason"] else str(row["state"])
+
+
+def _withdrawn(row: dict[str, Any]) -> str:
+    """A line of what is installed and withdrawn, with what to do."""
+    line = f"{row['name']} {row['version']} is {_state(row)}"
+    return f"{line}; take instead: hubcli install {row['instead']}" if row["instead"] else line
 
 
 @command(examples="hubcli info sentiment/bert-lora\nhubcli info hf:org/repo")
@@ -122,6 +140,7 @@ def _info_lines(report: dict[str, Any]) -> list[str]:
         ("published", release["published"]),
         ("status", release["status"] + (f": {release['status_reason']}" if release["status_reason"] else "")),
     ]
+    rows += [("release", f"{r['version']} {_state(r)}") for r in report["releases"] if _state(r)]
     rows += [("metric", _metric(m)) for m in release["metrics"]]
     rows += [("measured here", _metric(m)) for m in report["measured"]]
     rows += [("file", f"{f['path']} {size(f['size'])} sha256:{f['sha256'][:12]}") for f in release["files"]]
@@ -142,12 +161,14 @@ def _metric(metric: dict[str, Any]) -> str:
 @command(examples="hubcli outdated\nhubcli outdated --json")
 @click.argument("refs", nargs=-1, metavar="[REF]...")
 def outdated(out: Output, refs: tuple[str, ...], offline: bool) -> None:
-    """List installed adapters that have a newer version in an index."""
+    """List installed adapters that have a newer version in an index, and those that were withdrawn since."""
     report = api.outdated(*refs, offline=offline)
     rows = [(o["name"], o["installed"], o["latest"], o["index"]) for o in report["outdated"]]
     unchecked = report["unchecked"]
-    none = f"{len(unchecked)} adapters could not be checked" if unchecked else "everything is up to date"
-    out.data(report, columns(rows, ("NAME", "INSTALLED", "LATEST", "INDEX")) if rows else [none])
+    none = f"{len(unchecked)} adapters could not be checked" if unchecked else UP_TO_DATE
+    lines = columns(rows, ("NAME", "INSTALLED", "LATEST", "INDEX")) if rows else []
+    lines += [_withdrawn(row) for row in report["withdrawn"]]
+    out.data(report, lines or [none])
     for skipped in unchecked:
         out.warn(f"{skipped['name']} could not be checked: {skipped['reason']}")
 
@@ -159,7 +180,8 @@ def upgrade(out: Output, refs: tuple[str, ...], dry_run: bool, **options: Any) -
     """Install the newest versions of the installed adapters (or of these). Old versions stay until they are uninstalled."""
     report = api.upgrade(*refs, dry_run=dry_run, progress=_progress(out), warn=out.warn, **options)
     lines = _installed_lines(report, dry_run=dry_run)
-    return _finish(out, report, lines or ([] if report["failed"] else ["everything is up to date"]))
+    lines += [_withdrawn(row) for row in report["withdrawn"]]
+    return _finish(out, report, lines or ([] if report["failed"] else [UP_TO_DATE]))
 
 
 @command(writes=True, examples="hubcli verify\nhubcli verify sentiment/bert-lora --repair")
@@ -174,6 +196,9 @@ def verify(out: Output, refs: tuple[str, ...], **options: Any) -> int:
         lines.append(f"{state}: {adapter['name']} {adapter['version']}")
         lines += [f"  {problem}" for problem in adapter["problems"]]
     out.data(report, lines or ["no adapter is installed"])
+    for adapter in report["adapters"]:
+        if _state(adapter):
+            out.warn(_withdrawn({**adapter, "instead": None}))
     return 0 if report["ok"] else 4
 
 

@@ -40,10 +40,11 @@ def yank(out: Output, ref: str, **options: Any) -> None:
       acme/films@1.2.0       1.2.0, with a warning
       sync, 1.2.0 locked     1.2.0, with a warning
       lock --upgrade         1.1.0
-      installed 1.2.0        stays, and runs
+      installed 1.2.0        stays, and runs, with a warning
 
-    The release and its files stay where they are: what is locked or installed goes on to work. To stop a release that does
-    harm for everyone: hubcli deprecate REF --status quarantined.
+    The release and its files stay where they are: what is locked or installed goes on to work. Whoever has it installed is told
+    by run, list, info, outdated and upgrade, once their copy of the index has the yank (hubcli index update). To stop a release
+    that does harm for everyone: hubcli deprecate REF --status quarantined.
     """
     report = api.yank(ref, **options)
     (release,) = report["releases"]
@@ -83,8 +84,9 @@ def deprecate(out: Output, ref: str, **options: Any) -> None:
       quarantined   refused (exit 6)                refused (exit 6)
       active        works                           works
 
-    Without a version all releases that there are get the status; later ones do not. An installed copy stays until it is
-    removed; verify --repair, upgrade and sync refuse what is quarantined.
+    Without a version all releases that there are get the status; later ones do not. An installed copy is treated as the table
+    says from when its machine's copy of the index has the status (hubcli index update): what is quarantined stays on disk until
+    it is uninstalled, and nothing loads it. Where the index is configured no more, nobody is told.
     """
     report = api.deprecate(ref, **options)
     lines = [

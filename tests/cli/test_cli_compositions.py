@@ -105,7 +105,7 @@ def test_an_upgrade_takes_newer_parts(mixed: IndexFolder) -> None:
         ("acme/two", "1.0.0"),
         ("acme/mix", "1.0.0"),
     ]
-    assert hubcli("upgrade", "--json").document == {"installed": [], "failed": []}
+    assert hubcli("upgrade", "--json").document == {"installed": [], "failed": [], "withdrawn": []}
     assert hubcli("uninstall", "acme/one@1.1.0").code == 0 and hubcli("uninstall", "acme/one@1.2.0").code == 6
 
 

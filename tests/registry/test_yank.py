@@ -248,7 +248,7 @@ def test_the_help_says_what_happens_to_what_is_locked(tmp_path: Path, monkeypatc
     assert any("trained on the test set" in line for line in said)
     api.lock(upgrade=True)
     assert f'version = "{told["lock --upgrade"]}"' in Path("adapters.lock").read_text()
-    assert told["installed 1.2.0"] == "stays, and runs" and api.verify("acme/films@1.2.0")["ok"]
+    assert told["installed 1.2.0"] == "stays, and runs, with a warning" and api.verify("acme/films@1.2.0")["ok"]
 
 
 def test_in_a_checkout_the_commit_is_left_to_a_person(tmp_path: Path) -> None:
