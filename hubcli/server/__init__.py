@@ -2,9 +2,9 @@
 
 Layers, arrows down: `run` (the socket) → `app` (routes) → `listing`, `info`, `tree`, `files` (what is read),
 `repo_routes`, `commit_routes`, `ref_routes`, `lfs_routes`, `discussion_routes` (what is changed) → `hub`, `access`,
-`bodies`, `replies` → `importer`, `commit_body`, `ndjson` → `whole`, `writing`, `pulls`, `limits`, `uploads` (changes of
-the storage, no HTTP) → `repos`, `repo` (the storage) → `changes`, `discussions`, `objects`, `card`, `names` (values),
-`disk`, `crash`, `faults`.
+`bodies`, `replies` → `importer`, `commit_body`, `ndjson` → `whole`, `writing`, `pulls`, `limits`, `contents`,
+`sweep`, `uploads` (changes of the storage, no HTTP) → `repos`, `repo` (the storage) → `changes`, `discussions`,
+`objects`, `card`, `names` (values), `disk`, `crash`, `faults`.
 
 Three kinds of repos live in a served folder:
 

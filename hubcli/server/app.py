@@ -32,6 +32,7 @@ from hubcli.server.importer import snapshot_plain
 from hubcli.server.limits import Limits
 from hubcli.server.replies import damage_reply, fault_reply, gone_reply, http_reply, log, text_line
 from hubcli.server.repos import RepoStore
+from hubcli.server.sweep import sweep
 from hubcli.server.uploads import tidy
 
 
@@ -78,6 +79,10 @@ def create_app(
         raise UsageError(f"page_size: expected at least 1, found {page_size}")
     access, store = Access(token, read_token, read_only=read_only), RepoStore(Path(folder))
     tidy(store)
+    try:
+        sweep(store)
+    except HubcliError as error:
+        log.warning("kept what no commit names, for not every commit can be read: %s", text_line(str(error)))
     for skipped in snapshot_plain(store):
         log.warning("not served as it is now: %s", text_line(str(skipped.error)))
     replies = {

@@ -51,10 +51,12 @@ class CommitBody:
         return [one if not isinstance(one, tuple) else Put(one[0], _entry(*one)) for one in self._operations]
 
     def keep(self) -> None:
-        """Make the files blobs."""
+        """Make the files blobs, and make sure of those that are there."""
         for one in self._operations:
             if isinstance(one, tuple):
                 one[1].keep()
+            elif isinstance(one, Put) and not self._store.blobs.claim(one.entry.sha256, one.entry.size):
+                raise _no_object(one.path, one.entry.sha256)
 
     def _receive(self) -> Incoming:
         # its path comes after its content
@@ -116,7 +118,7 @@ class CommitBody:
         try:
             size = self._store.blobs.path(oid).stat().st_size
         except FileNotFoundError:
-            raise BodyFault(f"{path}: this hub has no LFS object {oid}; upload it first") from None
+            raise _no_object(path, oid) from None
         if fields.get("size", size) != size:
             raise BodyFault(f"{path}: expected the {size} bytes of LFS object {oid}, found {fields['size']}")
         return Put(path, lfs_entry(size, oid))
@@ -124,6 +126,10 @@ class CommitBody:
 
 def _entry(path: str, file: Incoming) -> FileEntry:
     return file_entry(path, file.size, file.sha256, file.git_oid())
+
+
+def _no_object(path: str, oid: str) -> BodyFault:
+    return BodyFault(f"{path}: this hub has no LFS object {oid}; upload it first")
 
 
 def is_sha256(text: str) -> bool:

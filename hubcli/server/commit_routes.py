@@ -15,7 +15,7 @@ from hubcli.server.changes import changed
 from hubcli.server.commit_body import MAX_OPERATIONS, CommitBody
 from hubcli.server.faults import BodyFault, NotImplementedFault, TooLarge
 from hubcli.server.hub import caller_of, hub_of, part
-from hubcli.server.limits import contents
+from hubcli.server.limits import held
 from hubcli.server.names import check_path
 from hubcli.server.objects import Commit, FileEntry
 from hubcli.server.replies import flag
@@ -55,7 +55,7 @@ def preupload(request: Request, body: Json) -> Response:
         if there is None or there.size != size:
             new.append((None, size))
         replies.append(_how(repo, path, size, there, lfs_above=limits.lfs_above))
-    limits.check_repo(repo, new)
+    limits.check_repo(repo, new, sent=False)
     return JSONResponse({"files": replies})
 
 
@@ -89,7 +89,7 @@ async def commit(request: Request) -> Response:
 
 def _opened(request: Request) -> tuple[Repo, int]:
     repo, limits = repo_to_write(request), hub_of(request).limits
-    room = limits.max_repo - sum(contents(repo).values())
+    room = limits.max_repo - sum(held(repo).values())
     announced = request.headers.get("content-length", "0")
     # base64 makes 4 bytes of 3
     if announced.isdigit() and int(announced) * 3 // 4 > limits.max_repo + limits.max_file:

@@ -19,7 +19,7 @@ from hubcli.errors import ContentError, DiskError, IntegrityError, PolicyError
 
 T = TypeVar("T")
 CHUNK = 1 << 20
-_CACHED_DOCUMENTS = 20_000
+_CACHED_BYTES = 32 << 20  # of JSON; parsed, a document takes about twice as many
 
 
 @contextlib.contextmanager
@@ -74,6 +74,7 @@ class Documents:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Path, tuple[tuple[int, int, int], Any]] = OrderedDict()
+        self._bytes = 0
         self._guard = threading.Lock()
 
     def read(self, path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
@@ -87,10 +88,17 @@ class Documents:
                 return kept[1]  # type: ignore[no-any-return]
         value = _parse(path, parse)
         with self._guard:
+            if old := self._kept.pop(path, None):
+                self._bytes -= _weight(old[0])
             self._kept[path] = (seen, value)
-            while len(self._kept) > _CACHED_DOCUMENTS:
-                self._kept.popitem(last=False)
+            self._bytes += _weight(seen)
+            while self._bytes > _CACHED_BYTES and len(self._kept) > 1:
+                self._bytes -= _weight(self._kept.popitem(last=False)[1][0])
         return value
+
+
+def _weight(seen: tuple[int, int, int]) -> int:
+    return seen[2] + 2048  # what the smallest takes
 
 
 def _parse(path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
@@ -125,6 +133,20 @@ class Blobs:
         """Where the bytes with this hash lie, or would lie."""
         return self.folder / sha256
 
+    def claim(self, sha256: str, size: int) -> bool:
+        """Whether these bytes are here, to be named in a commit within a day: until then nobody removes them.
+
+        False also where this process may not say so: then the bytes have to be written again.
+        """
+        path = self.path(sha256)
+        try:
+            if not path.is_file() or path.stat().st_size != size:
+                return False
+            os.utime(path)
+        except OSError:
+            return False
+        return True
+
     def head(self, sha256: str, limit: int) -> bytes:
         """The first `limit` bytes of a blob; IntegrityError if it is gone."""
         try:
@@ -147,7 +169,7 @@ class Blobs:
             found = _digest(file, source)
             size, sha256, _ = found
             kept = self.path(sha256)
-            if kept.is_file() and kept.stat().st_size == size:
+            if self.claim(sha256, size):
                 return found
             file.seek(0)
             with disk_errors(str(kept)), atomic_file(kept, mode=0o444) as copy:

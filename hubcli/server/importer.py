@@ -69,6 +69,10 @@ def take_in(store: RepoStore, source: Path) -> dict[str, FileEntry]:
     files = {name: file_entry(name, *store.blobs.add(path)) for name, path in sorted(walk(source))}
     if not files:
         raise NotFoundError(f"{source}: expected files, found none")
+    for name, entry in files.items():
+        # reading all of it may have taken longer than a blob is kept that no commit names
+        if not store.blobs.claim(entry.sha256, entry.size):
+            raise DiskError(f"can't keep {name} of {source}: its bytes are gone again", hint="import it again")
     return files
 
 

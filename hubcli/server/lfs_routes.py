@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response
 
 from hubcli.server.bodies import Json, choice_of, count_of, known, list_of, receive, text_of
 from hubcli.server.commit_body import is_sha256
+from hubcli.server.contents import UPLOAD_SECONDS, mark_pending, renew_pending, unmark_pending
 from hubcli.server.faults import BadRequestFault, TooLarge, WriteDenied
 from hubcli.server.hub import hub_of, part, repo_type_of
 from hubcli.server.repo import Repo
 from hubcli.server.repo_routes import repo_to_write
 from hubcli.server.uploads import Incoming
 
-SECONDS: Final = 3600
 MAX_OBJECTS: Final = 1000
 
 
@@ -44,16 +44,18 @@ def batch(request: Request, body: Json) -> Response:
     limits.check_repo(repo, objects)
     replies: list[Json] = []
     for oid, size in objects:
-        blob = store.blobs.path(oid)
-        there = blob.is_file() and blob.stat().st_size == size
-        actions = {} if there else {"actions": {"upload": {"href": _address(request, repo, oid, size), "header": {}}}}
+        actions: Json = {}
+        if store.blobs.claim(oid, size):
+            renew_pending(repo, oid)
+        else:
+            actions = {"actions": {"upload": {"href": _address(request, repo, oid, size), "header": {}}}}
         replies.append({"oid": oid, "size": size, **actions})
     document = {"transfer": "basic", "objects": replies, "hash_algo": "sha256"}
     return JSONResponse(document, media_type="application/vnd.git-lfs+json")
 
 
 def _address(request: Request, repo: Repo, oid: str, size: int) -> str:
-    until = int(time.time()) + SECONDS
+    until = int(time.time()) + UPLOAD_SECONDS
     signed = _signature(request, repo.settings.type, repo.id, oid, size, until)
     query = urlencode({"size": size, "until": until, "signature": signed})
     return f"{str(request.base_url).rstrip('/')}/lfs/{repo.settings.type}s/{quote(repo.id)}/{oid}?{query}"
@@ -66,13 +68,31 @@ def _signature(request: Request, *parts: Any) -> str:
 async def put(request: Request) -> Response:
     """PUT /lfs/{types}/{repo}/{oid}?size&until&signature: the object, counted and hashed while it comes."""
     oid, size = await run_in_threadpool(_allowed, request)
-    file = await run_in_threadpool(Incoming, hub_of(request).store, oid, size)
+    repo = await run_in_threadpool(_counted, request, oid, size)
+    kept = False
     try:
-        await receive(request, file.write)
-        await run_in_threadpool(_kept, file, oid, size)
+        file = await run_in_threadpool(Incoming, repo.store, oid, size)
+        try:
+            await receive(request, file.write)
+            await run_in_threadpool(_kept, file, oid, size)
+            kept = True
+        finally:
+            await run_in_threadpool(file.drop)
     finally:
-        await run_in_threadpool(file.drop)
+        if not kept:
+            await run_in_threadpool(unmark_pending, repo, oid)
     return Response(status_code=200)
+
+
+def _counted(request: Request, oid: str, size: int) -> Repo:
+    """The repo that the object is for, which counts it from now on; TooLarge where it has no room."""
+    hub = hub_of(request)
+    repo = hub.store.repo(repo_type_of(request), part(request, "repo"))
+    # addresses may have been asked for together, and each alone had room
+    with repo.locked():
+        hub.limits.check_repo(repo, [(oid, size)])
+        mark_pending(repo, oid, size)
+    return repo
 
 
 def _allowed(request: Request) -> tuple[str, int]:

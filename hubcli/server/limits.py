@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from hubcli.server.contents import contents, pending
 from hubcli.server.faults import TooLarge
 from hubcli.server.repo import Repo
 from hubcli.sizes import size
@@ -15,7 +16,10 @@ MB: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`max_file` bytes a file; `max_repo` bytes a repo, all its commits together; files above `lfs_above` go by LFS."""
+    """`max_file` bytes a file; `max_repo` bytes a repo, all its commits and what was sent for more together.
+
+    Files above `lfs_above` go by LFS.
+    """
 
     max_file: int = 10_000 * MB
     max_repo: int = 100_000 * MB
@@ -26,9 +30,12 @@ class Limits:
         if count > self.max_file:
             raise TooLarge(f"{path}: {_numbers(count)}; this hub takes files of at most {_numbers(self.max_file)}")
 
-    def check_repo(self, repo: Repo, new: Iterable[tuple[str | None, int]]) -> None:
-        """TooLarge if these contents, (sha256 if known, bytes), would make the repo larger than it may be."""
-        kept = contents(repo)
+    def check_repo(self, repo: Repo, new: Iterable[tuple[str | None, int]], *, sent: bool = True) -> None:
+        """TooLarge if these contents, (sha256 if known, bytes), would make the repo larger than it may be.
+
+        `sent` False does not count what was sent and never committed: of contents without a sha256, some may be that.
+        """
+        kept = held(repo) if sent else contents(repo)
         wanted = {sha256 or str(count): bytes_ for count, (sha256, bytes_) in enumerate(new) if sha256 not in kept}
         used, more = sum(kept.values()), sum(wanted.values())
         if used + more > self.max_repo:
@@ -38,12 +45,10 @@ class Limits:
             )
 
 
-def contents(repo: Repo) -> dict[str, int]:
-    """sha256 → bytes of every file of every commit of a repo."""
-    found: dict[str, int] = {}
-    for path in (repo.path / "commits").glob("*.json"):
-        found |= {entry.sha256: entry.size for entry in repo.commit(path.stem).files.values()}
-    return found
+def held(repo: Repo) -> dict[str, int]:
+    """sha256 → bytes of all that counts for a repo: what its commits name, and what was sent and none names yet."""
+    named = contents(repo)
+    return named | pending(repo, named)
 
 
 def _numbers(count: int) -> str:

@@ -6,9 +6,11 @@
         refs.json                                     branches and tags: name -> commit id
         commits/<40 hex>.json                         parent, date, author, title, message, files
         discussions/<number>.json                     a discussion; of a pull request also its newest commit
+        contents.json                                 derived: the contents of all commits, see `contents`
+        pending/<sha256>                              its size: an LFS object that was sent and no commit names yet
         .lock                                         held while refs, settings or discussions change
     FOLDER/.hub/{models,datasets}/<org>--<name>.moved.json    the id that a moved repo has now
-    FOLDER/.hub/uploads/, FOLDER/.hub/trash/          bytes on their way in; deleted repos on their way out
+    FOLDER/.hub/uploads/, trash/, aside/              bytes on their way in; deleted repos and blobs on their way out
 
 Everything is written to a temporary file, synced, and renamed into place, in the order blobs, commit, refs: whoever
 reads sees a whole commit or none, and a crash leaves at most a blob or a commit that no ref names. Every document

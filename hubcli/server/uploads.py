@@ -73,7 +73,7 @@ class Incoming:
             with self._name.open("r+b") as file:
                 os.fsync(file.fileno())
             reach("before-blob")
-            if blob.is_file() and blob.stat().st_size == self.size:
+            if self._blobs.claim(self.sha256, self.size):
                 self.drop()
                 return
             self._name.chmod(0o444)
