@@ -124,11 +124,12 @@ def _plan(plan: Json) -> list[str]:
     if (index := plan["index"]) is not None:
         found = {"there": "the release is there", "waiting": f"waits in {index['branch'] or index['pull_request']}"}
         lines.append(f"index {index['where']}: {index['target'] or found[index['state']]}")
+        lines += [f"  writes {', '.join(index['files'])}"] if index["files"] else []
     if (card := plan["card"]) is not None:
         facts = [card["method"], card["base_model"], card["task"], ", ".join(card["language"]), card["license"]]
         lines.append("card: " + " · ".join(fact for fact in facts if fact))
         lines += [f"  {m['name']} {m['value']:g} on {m['dataset']}" for m in card["metrics"]]
-    return [*lines, *(f"note: {note}" for note in plan["notes"])]
+    return [*lines, *(note if note.startswith("warning: ") else f"note: {note}" for note in plan["notes"])]
 
 
 def _lines(report: Json) -> list[str]:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 
 from hubcli.errors import EntryError, PolicyError, RaceError
 from hubcli.frozen import frozen
+from hubcli.hub.transport import own_endpoint
 from hubcli.index.entries import dump, raise_faults
 from hubcli.index.owners import Owners, read_owners
 from hubcli.index.state import OWNERS
 from hubcli.manifest import Release
 from hubcli.publishing.draft import Draft
+from hubcli.publishing.endpoints import hub_told
 from hubcli.publishing.joining import has, joined, release_in
 from hubcli.publishing.place import Base, Place, Waiting, Written
 from hubcli.publishing.refused import LOG_IN
@@ -54,7 +56,9 @@ def entered(
             _check_waiting(waiting, draft, release)
             return Entered(waiting.written, {})
         owners, notes = _owners(base, draft, publisher, place)
-        files = {f"{draft.name}.json": joined(draft, release, base.entry), **owners}
+        meta, told = hub_told(base, place, own_endpoint()) if release.hub is not None else ({}, ())
+        files = {**meta, f"{draft.name}.json": joined(draft, release, base.entry), **owners}
+        notes = (*notes, *told)
         if dry_run:
             return Entered(None, files, notes)
         try:

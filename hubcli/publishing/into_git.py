@@ -54,7 +54,7 @@ class IntoGit:
             raise UsageError(f"git in {self.folder} does not know who commits", hint=hint)
         state = revision_state(self.folder, commit)
         refuse_links(state, name)
-        return Base(tuple(state.entries), state.entries.get(name), state.owners, commit)
+        return Base(tuple(state.entries), state.entries.get(name), state.owners, commit, state.meta)
 
     def waiting(self, name: str, version: str) -> Waiting | None:
         """The entry on the branch of this release, where there is one.

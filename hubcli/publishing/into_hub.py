@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hubcli.errors import NotFoundError, RaceError, UsageError
-from hubcli.index.sources import ENTRY_LIMIT
+from hubcli.index.sources import ENTRY_LIMIT, META, META_LIMIT
 from hubcli.index.state import OWNERS, OWNERS_LIMIT
 from hubcli.publishing.draft import DraftFile
 from hubcli.publishing.place import Base, Waiting, Written
@@ -44,7 +44,8 @@ class IntoHub:
         ]
         entry = self.repository.read(head, f"{name}.json", ENTRY_LIMIT) if f"{name}.json" in paths else None
         owners = self.repository.read(head, OWNERS, OWNERS_LIMIT) if OWNERS in paths else None
-        return Base(tuple(names), entry, owners, head)
+        meta = self.repository.read(head, META, META_LIMIT) if META in paths else None
+        return Base(tuple(names), entry, owners, head, meta)
 
     def waiting(self, name: str, version: str) -> Waiting | None:
         """The entry in an open pull request of this title."""

@@ -12,7 +12,8 @@ from hubcli.index.state import OWNERS, State
 
 @frozen
 class Base:
-    """An index as a release joins it: all its names, and the bytes of one entry and of `_owners.json`, None where there is none.
+    """An index as a release joins it: all its names, and the bytes of one entry and of `_owners.json`, None where there is none;
+    `meta` are those of `_index.json`.
 
     `version` stands for this state: what is written on it is refused, or done anew, where the index is another by then.
     """
@@ -21,6 +22,7 @@ class Base:
     entry: bytes | None
     owners: bytes | None
     version: str = ""
+    meta: bytes | None = None
 
 
 @frozen
