@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
-from hubcli.errors import HubcliError
+from hubcli.errors import HubcliError, NotFoundError
 from hubcli.index.catalog import Catalog
 from hubcli.resolver import Resolver
 
@@ -52,16 +53,49 @@ def index_add(
     token_env: str | None = None,
     scopes: Sequence[str] = (),
     first: bool = False,
+    unseen: bool = False,
     dry_run: bool = False,
+    offline: bool | None = None,
+    warn: Warn | None = None,
 ) -> Json:
-    """Write an index into the user's configuration (schemas/cli/index-add).
+    """Write an index that can be read into the user's configuration (schemas/cli/index-add).
+
+    The same again is no error. `unseen` writes it without a look at it; without a network there is none either, and
+    `warn` is told so.
 
     Raises:
-        UsageError: E_CONFIG, a name, URL, scope or variable that can't be.
+        UsageError: E_CONFIG, a name, URL, scope or variable that can't be; or the name is there with another URL, scope or
+            token.
+        NotFoundError, NetworkError, EntryError: there is no index, or it can't be read; nothing is written.
         DiskError: the configuration can't be written.
     """
-    index = settings.add_index(name, url, token_env=token_env, scopes=scopes, first=first, dry_run=dry_run)
+    options: Json = {"token_env": token_env, "scopes": scopes, "first": first}
+    index = settings.add_index(name, url, **options, dry_run=True)
+    if not unseen:
+        _refuse_unreadable(index, Workspace(offline=offline, warn=warn))
+    if not dry_run:
+        settings.add_index(name, url, **options)
     return {**_place(index), "config": str(settings.user_config_file())}
+
+
+def _refuse_unreadable(index: settings.IndexConfig, workspace: Workspace) -> None:
+    """Ask the source for its state once: an index that can't be read would stop every command that asks it."""
+    from hubcli.index.catalog import open_source
+    from hubcli.paths import home
+
+    bound = os.environ.get(index.token_env or "")
+    if workspace.offline and index.folder is None and index.url != settings.BUNDLED:
+        workspace.warn(f"{index.url} was not looked at: the network is off ({workspace.offline})")
+        return
+    own = {settings.origin_of(index.url): bound} if bound and index.url.startswith(("http://", "https://")) else {}
+    folder = home() / "indexes" / index.name
+    try:
+        open_source(index, {**workspace.config.tokens(), **own}, workspace.offline, folder).changed("")
+    except NotFoundError as error:
+        hint = (
+            "name a folder that is there" if index.folder else "is the address right, and the repository not private?"
+        )
+        raise NotFoundError(f"index '{index.name}' is not added: {error.message}", hint=hint, id=error.id) from error
 
 
 def index_remove(name: str, *, dry_run: bool = False) -> Json:

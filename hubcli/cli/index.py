@@ -30,7 +30,6 @@ def list_(out: Output, offline: bool) -> None:
 
 @command(
     writes=True,
-    network=False,
     examples="""hubcli index add acme https://adapters.acme.example/index --token-env ACME_TOKEN --scope 'acme/*'
 hubcli index add acme hf:datasets/acme/index --scope 'acme/*'
 hubcli index add next hf:datasets/acme/index@next
@@ -47,13 +46,17 @@ hubcli index add local ./our-index""",
 @click.option(
     "--first", is_flag=True, help="Ask this index before the others (default: after them, before the bundled one)."
 )
+@click.option("--unseen", is_flag=True, help="Add it without looking whether it can be read.")
 def add(out: Output, name: str, url: str, **options: Any) -> None:
     """Add an index: a folder, a static site at an http(s) URL, or a dataset repository of the hub.
 
     hf:datasets/ORG/NAME is read at the newest commit of main (or of @BRANCH, at @TAG, at @COMMIT) of the hub that
     HF_ENDPOINT names, with the token that huggingface_hub has; with --token-env with that one.
+
+    It is looked at first, and not added if it can't be read; --offline adds what is elsewhere unseen. A name that is there
+    keeps its URL, scopes and token: 'hubcli index remove NAME' comes before another.
     """
-    report = api.index_add(name, url, **options)
+    report = api.index_add(name, url, warn=out.warn, **options)
     out.data(report, [f"{'would add' if options['dry_run'] else 'added'} index {name}: {url}"])
 
 

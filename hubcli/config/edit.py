@@ -22,12 +22,12 @@ def add_index(
     first: bool = False,
     dry_run: bool = False,
 ) -> IndexConfig:
-    """Write an index to the user's config: last of the list, or first. The same name and URL again changes the rest.
+    """Write an index to the user's config: last of the list, or first. The same again changes at most its place.
 
     `add_index("bundled", "bundled")` undoes `remove_index("bundled")`. `dry_run` checks everything and writes nothing.
 
     Raises:
-        UsageError: E_CONFIG, a name, URL or scope that can't be; or the name stands for another URL.
+        UsageError: E_CONFIG, a name, URL or scope that can't be; or the name is there with another URL, scope or token.
         DiskError: the config can't be written.
     """
     if name == BUNDLED:
@@ -38,15 +38,28 @@ def add_index(
     index = values.index(name, {k: v for k, v in value.items() if v}, "command line", Path.cwd(), "user")
     _refuse_unknown_scheme(index)
     known = {other.name: other for other in values.indexes(document, file, "user")}
-    if name in known and known[name].url != index.url:
-        hint = f"hubcli index remove {name}"
-        raise UsageError(f"index '{name}' stands for {known[name].url} already", hint=hint, id="E_CONFIG")
+    if name in known:
+        _refuse_other(known[name], index)
     table = {key: item for key, item in document.get("indexes", {}).items() if key != name or not first}
     entry = {name: _to_toml(index)}
     document["indexes"] = {**entry, **table} if first else {**table, **entry}
     if not dry_run:
         _write(file, document)
     return index
+
+
+def _refuse_other(there: IndexConfig, index: IndexConfig) -> None:
+    """A name that is there keeps its URL, and the scopes and token that protect what comes from it."""
+    hint = f"take it off the list first: hubcli index remove {there.name}"
+    if there.url != index.url:
+        raise UsageError(f"index '{there.name}' stands for {there.url} already", hint=hint, id="E_CONFIG")
+    for what, old, new in (
+        ("scopes", ", ".join(there.scopes) or "none", ", ".join(index.scopes) or "none"),
+        ("token variable", there.token_env or "none", index.token_env or "none"),
+    ):
+        if old != new:
+            message = f"index '{there.name}' is there already with other {what}: {old}, not {new}"
+            raise UsageError(message, hint=hint, id="E_CONFIG")
 
 
 def _put_bundled_back(url: str, *, plain: bool, first: bool, dry_run: bool) -> IndexConfig:

@@ -89,7 +89,7 @@ class FolderSource:
             EntryError: `_index.json` can't be read.
         """
         if not self.folder.is_dir():
-            hint = "mount it, or take it off the list with 'hubcli index remove'"
+            hint = "mount it, or take it off the list: hubcli index remove NAME ('hubcli index list' shows the names)"
             raise NotFoundError(f"the index folder {self.folder} does not exist", hint=hint)
         files = list(entry_files(self.folder))
         now = self._fingerprint(files)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.adapters import IndexFolder
 from tests.support.cli import hubcli
+from tests.support.hostile_server import Hostile, reply
 
 
 def test_search_prints_lines_to_paste(index: IndexFolder) -> None:
@@ -88,3 +89,26 @@ def test_an_index_that_does_not_answer_is_asked_only_where_it_must(index: IndexF
     assert planned == [{"name": "far", "changed": False, "entries": None, "snapshot": None}]
     assert hubcli("index", "update", "--dry-run").out.splitlines()[0] == "acme: would ask (2 entries)"
     assert hubcli("index", "update", "far", "--json").code == 7
+
+
+def test_what_is_no_index_is_not_added(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = hubcli("index", "add", "no", str(tmp_path / "nothere"), "--json")
+    assert (answer.code, answer.document["error"]["id"]) == (3, "E_NOT_FOUND")
+    assert "index 'no' is not added" in answer.document["error"]["message"]
+    for url in ("http://127.0.0.1:9/", "hf:datasets/acme/index"):
+        warned = hubcli("index", "add", "far", url, "--dry-run")
+        assert warned.code == 0 and "was not looked at: the network is off (HF_HUB_OFFLINE)" in warned.err
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with Hostile(lambda request, send: send(reply(404))) as server:
+        answer = hubcli("index", "add", "far", server.url)
+        assert answer.code == 3 and "index 'far' is not added" in answer.err and "hint: is the address" in answer.err
+    assert not (home / "config.toml").exists()
+
+
+def test_the_scope_of_an_index_is_not_dropped_by_adding_it_again(index: IndexFolder, home: Path) -> None:
+    assert hubcli("index", "add", "ours", str(index.folder), "--scope", "acme/*").code == 0
+    answer = hubcli("index", "add", "ours", str(index.folder))
+    assert answer.code == 2 and "hint: take it off the list first: hubcli index remove ours" in answer.err
+    assert hubcli("index", "add", "ours", str(index.folder), "--scope", "acme/*").code == 0
+    rows = hubcli("index", "list", "--json").document["indexes"]
+    assert [i["scopes"] for i in rows if i["name"] == "ours"] == [["acme/*"]]

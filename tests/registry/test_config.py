@@ -154,12 +154,20 @@ def test_an_index_that_nothing_reads_is_not_added(url: str, monkeypatch: pytest.
     assert urls() == {"two": "team://x", "three": "file:///srv/index", BUNDLED: BUNDLED}
 
 
-def test_a_name_keeps_its_url() -> None:
-    add_index("acme", "https://one.example")
-    add_index("acme", "https://one.example/", token_env="T")
-    with pytest.raises(UsageError, match=r"stands for https://one\.example/ already") as error:
-        add_index("acme", "https://two.example")
-    assert error.value.hint == "hubcli index remove acme"
+def test_a_name_keeps_its_url_its_scopes_and_its_token() -> None:
+    there: dict[str, Any] = {"token_env": "T", "scopes": ["acme/*"]}
+    add_index("acme", "https://one.example", **there)
+    before = user_config_file().read_bytes()
+    for url, options, message in (
+        ("https://two.example", there, r"stands for https://one\.example/ already"),
+        ("https://one.example", {"token_env": "T"}, "other scopes: acme/\\*, not none"),
+        ("https://one.example", {"scopes": ["acme/*"]}, "other token variable: T, not none"),
+    ):
+        with pytest.raises(UsageError, match=message) as error:
+            add_index("acme", url, **options)
+        assert error.value.hint == "take it off the list first: hubcli index remove acme"
+    add_index("acme", "https://one.example/", **there)
+    assert user_config_file().read_bytes() == before
 
 
 def test_a_dry_run_checks_and_writes_nothing() -> None:

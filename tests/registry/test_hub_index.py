@@ -163,7 +163,7 @@ def test_install_from_a_private_index(hub: LiveHub, tmp_path: Path, monkeypatch:
     index.add("acme/demo")
     put(hub, index.folder, private=True)
     monkeypatch.setenv("TEAM_TOKEN", TOKEN)
-    api.index_add("acme", URL, token_env="TEAM_TOKEN")
+    api.index_add("acme", URL, token_env="TEAM_TOKEN", unseen=True)
     assert api.index_list()["indexes"][0] | {"entries": 0, "snapshot": ""} == {
         "name": "acme", "url": URL, "scopes": [], "token_env": "TEAM_TOKEN", "entries": 0, "snapshot": "",
     }  # fmt: skip
@@ -181,7 +181,7 @@ def test_install_from_a_private_index(hub: LiveHub, tmp_path: Path, monkeypatch:
         api.index_update("acme")
     assert caught.value.id == "E_DENIED", "a token that is bound and not set is no reason to send another"
     api.index_remove("acme")
-    api.index_add("acme", URL)
+    api.index_add("acme", URL, unseen=True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     api.uninstall("acme/demo")
     assert api.index_update("acme")["indexes"][0]["entries"] == 1

@@ -151,7 +151,7 @@ def test_an_index_that_is_a_bomb(door: Door, case: tuple[int, str], tmp_path: Pa
     promised = {"size": len(packed), "sha256": hashlib.sha256(packed).hexdigest(), "unpacked": unpacked}
     document = {"format": 1, "name": "bomb", "snapshot": "0" * 64, "count": len(lines), "entries": promised}
     (site / "index.json").write_text(json.dumps(document))
-    api.index_add("bomb", str(site))
+    api.index_add("bomb", str(site), unseen=True)
     tracemalloc.start()
     assert says in refused(door, "E_SNAPSHOT", 4, "install", "bomb:acme/demo").text
     assert tracemalloc.get_traced_memory()[1] < 16e6
@@ -259,7 +259,7 @@ def test_each_refusal_of_a_hub(door: Door, case: int, index: IndexFolder, refuse
 @threat(55, {str(status): status for status in STATUS})
 def test_each_refusal_of_an_index(door: Door, case: int, refused: Refused) -> None:
     with Hostile(lambda request, send: send(reply(case, b"no"))) as server:
-        api.index_add("far", server.url)
+        api.index_add("far", server.url, unseen=True)
         refused(door, STATUS[case], EXITS.get(STATUS[case], 7), "install", "far:acme/demo")
         assert len(server.requests) == (4 if case in (429, 500, 503) else 1)
 
@@ -269,7 +269,7 @@ def test_a_login_page_instead(door: Door, case: str, index: IndexFolder, refused
     page = reply(200, b"<html>log in</html>", Content_Type="text/html")
     with hub_of(index, lambda request, send: send(page)) as server:
         if case == "index":
-            api.index_add("far", server.url)
+            api.index_add("far", server.url, unseen=True)
         ref = "acme/demo" if case == "hub" else "far:acme/demo"
         assert "page" in refused(door, "E_NETWORK", 7, "install", ref).text
 

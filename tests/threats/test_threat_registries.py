@@ -65,7 +65,7 @@ DOWN: dict[str, tuple[Any, str]] = {
 def test_an_index_that_does_not_answer_stops(door: Door, case: Any, tmp_path: Path, refused: Refused) -> None:
     answer, id = case
     with Hostile(answer) as server:
-        api.index_add("private", server.url)
+        api.index_add("private", server.url, unseen=True)
         IndexFolder(tmp_path / "public").add("acme/demo", "9.0.0")
         api.index_add("public", str(tmp_path / "public"))
         refused(door, id, 7, "install", "acme/demo")
@@ -154,7 +154,7 @@ def test_a_mirror_takes_over_what_was_withdrawn(door: Door, case: str, index: In
     assert (again.code, [row["name"] for row in again.document["refreshed"]][:1]) == (0, ["acme/demo"]), again.text
     assert door("index check", mirror).document["ok"]
     api.index_remove("acme")
-    api.index_add("mirror", mirror)
+    api.index_add("mirror", mirror, unseen=True)
     outcome = door.install("acme/demo")
     stops = {"yanked": "E_YANKED", "quarantined": "E_QUARANTINED"}
     assert outcome.id == stops.get(case) and "label leak" in outcome.text
@@ -184,7 +184,7 @@ def team(tmp_path: Path, hub_url: str) -> Iterator[StaticServer]:
     (source.folder / "_files").rename(tmp_path / "files")
     api.index_build(source.folder, tmp_path / "site", hub_endpoint=hub_url)
     with serve_folder(tmp_path / "site", token=BOUND) as server:
-        api.index_add("team", server.url, token_env="TEAM_TOKEN")
+        api.index_add("team", server.url, token_env="TEAM_TOKEN", unseen=True)
         yield server
 
 
@@ -256,7 +256,9 @@ def test_a_private_index_on_the_hub(
             LiveHub(tmp_path / "hub", wrap=redirecting, token=token) as far,
         ):
             hub.import_folder("acme/index", source.folder, repo_type="dataset", private=True)
-            api.index_add("team", "hf:datasets/acme/index", token_env="TEAM_TOKEN" if token == BOUND else None)
+            api.index_add(
+                "team", "hf:datasets/acme/index", token_env="TEAM_TOKEN" if token == BOUND else None, unseen=True
+            )
             monkeypatch.setenv("HF_ENDPOINT", far.url)
             outcomes = [door("index update", "team"), door.install("acme/demo")]
             assert [outcome.code for outcome in outcomes] == [0, 3], [outcome.text for outcome in outcomes]
@@ -285,7 +287,7 @@ def test_no_token_in_what_a_failure_says(
         with hub_of(index, answer) as server:
             ref = "acme/demo"
             if "index" in case:
-                api.index_add("far", server.url, token_env="TEAM_TOKEN")
+                api.index_add("far", server.url, token_env="TEAM_TOKEN", unseen=True)
                 ref = "far:acme/demo"
             monkeypatch.setenv("HF_ENDPOINT", server.url if "hub" in case else "http://127.0.0.1:9")
             process = door.process("install", ref)
