@@ -235,8 +235,10 @@ def load_base(
         BaseNotFoundError, OfflineError: as `find_base`. UnsupportedError: no such task, dtype or device.
         BaseMismatchError: the weights found are not the ones the adapter was made for.
     """
+    from hubcli.base_copies import place_of
+
     number, place = dtype_of(dtype), device_of(device)
-    where = find_base(base, offline=offline, token=token)
+    base, where = place_of(base, weights=weights, offline=offline, token=token)
     kind = AUTO.get(task or "feature-extraction")
     if kind is None:
         raise UnsupportedError(f"no model class is known for the task '{task}'", hint=f"known: {', '.join(AUTO)}")
