@@ -23,8 +23,9 @@ Examples:
   hubcli run sentiment/bert-lora "a gripping film"
 
 \b
-Environment: HUBCLI_HOME, HUBCLI_OFFLINE, HUBCLI_DISABLE_PLUGINS, HUBCLI_DEBUG; HF_HOME, HF_TOKEN, HF_ENDPOINT and
-HF_HUB_OFFLINE mean what they mean to huggingface_hub. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 integrity,
+Environment: HUBCLI_HOME, HUBCLI_OFFLINE, HUBCLI_DISABLE_PLUGINS, HUBCLI_DEBUG, HUBCLI_HUB_TOKEN (of hub serve);
+HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to huggingface_hub.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 integrity,
 5 lock, 6 refused by policy, 7 network or offline, 8 disk or store busy, 130 interrupted."""
 
 

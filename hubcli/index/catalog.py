@@ -227,7 +227,7 @@ def open_source(config: IndexConfig, tokens: dict[str, str], offline: str | None
         from hubcli.index.static import StaticFolderSource
 
         return StaticFolderSource(local)
-    return FolderSource(local)
+    return FolderSource(local, config.name)
 
 
 def _from_plugin(config: IndexConfig) -> Source:

@@ -77,8 +77,9 @@ class FolderSource:
 
     local = True
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, name: str = "NAME"):
         self.folder = folder
+        self._name = name
         self.where = str(folder)
 
     def changed(self, validator: str) -> tuple[str, Snapshot] | None:
@@ -89,7 +90,7 @@ class FolderSource:
             EntryError: `_index.json` can't be read.
         """
         if not self.folder.is_dir():
-            hint = "mount it, or take it off the list: hubcli index remove NAME ('hubcli index list' shows the names)"
+            hint = f"mount it, or take it off the list: hubcli index remove {self._name}"
             raise NotFoundError(f"the index folder {self.folder} does not exist", hint=hint)
         files = list(entry_files(self.folder))
         now = self._fingerprint(files)

@@ -112,3 +112,11 @@ def test_the_scope_of_an_index_is_not_dropped_by_adding_it_again(index: IndexFol
     assert hubcli("index", "add", "ours", str(index.folder), "--scope", "acme/*").code == 0
     rows = hubcli("index", "list", "--json").document["indexes"]
     assert [i["scopes"] for i in rows if i["name"] == "ours"] == [["acme/*"]]
+
+
+def test_an_index_that_went_away_is_named_in_the_hint(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    assert hubcli("index", "add", "team", str(tmp_path / "gone")).code == 0
+    (tmp_path / "gone").rmdir()
+    answer = hubcli("search", "praise")
+    assert answer.code == 3 and answer.err.endswith("hubcli index remove team\n")
