@@ -60,12 +60,13 @@ def test_train_publish_install_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         trained = run(hub, author, str(tmp_path / "films.toml"), work, *TEXTS, script=tmp_path / "train.py")
         assert trained.returncode == 0, trained.stderr
         index = checkout(tmp_path / "ours", {"index/_owners.json": owners(other=["other"])}) / "index"
-        said = ["--license", "mit", "--author", "Ann", "--description", "A film, good or bad.", "--index", str(index)]
+        said = ["--license", "mit", "--author", "Ann", "--description", "A film, good or bad.", "--index", str(index),
+                    "--by", "ann"]  # fmt: skip
         done = hubcli(hub, author, "publish", work, "--repo", REPO, "--name", NAME, "--version", "1.0.0", *said)
         assert done["changed"] and done["index"]["branch"] == "publish/acme/films-1.0.0"
         assert publications(hub, REPO) == ([done["commit"]], {"v1.0.0": done["commit"]})
         git(index, "merge", "-q", done["index"]["branch"])
-        checked = index_check(index, against="HEAD~1", by="acme")
+        checked = index_check(index, against="HEAD~1", by="ann")
         assert checked["ok"], checked["faults"]
         hubcli(hub, stranger, "index", "add", "ours", str(index))
         after = hubcli(hub, stranger, "run", NAME, *TEXTS)["predictions"]  # installs it
