@@ -53,7 +53,8 @@ def mirror(
     from hubcli.mirroring.state import locked, read_mirror
 
     if bool(refs) == all:
-        raise UsageError("mirror needs refs, or --all" if not all else "give refs or --all, not both")
+        hint = "for example: hubcli mirror FOLDER sentiment/bert-lora"
+        raise UsageError("mirror needs refs, or --all" if not all else "give refs or --all, not both", hint=hint)
     workspace = Workspace(offline=offline, token=token, warn=warn, refresh=True)
     known = [catalog.name for catalog in workspace.catalogs]
     if index is not None and index not in known:

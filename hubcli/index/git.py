@@ -50,6 +50,9 @@ def commit_of(folder: Path, revision: str) -> str:
         asked = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         return git(folder, *asked).decode().strip()
     except UsageError:
+        if revision == "HEAD":
+            hint = "make the first one: git add -A && git commit --allow-empty -m 'Start the index'"
+            raise NotFoundError(f"the git checkout of {folder} has no commit yet", hint=hint) from None
         hint = "fetch it first, e.g. git fetch origin main; in CI check out with fetch-depth: 0; a folder is written ./NAME"
         message = f"the git checkout of {folder} has no revision {ascii(revision)[1:-1]}"
         raise NotFoundError(message, hint=hint) from None

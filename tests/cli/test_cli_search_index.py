@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,14 @@ def test_an_index_that_went_away_is_named_in_the_hint(tmp_path: Path, home: Path
     (tmp_path / "gone").rmdir()
     answer = hubcli("search", "praise")
     assert answer.code == 3 and answer.err.endswith("hubcli index remove team\n")
+
+
+def test_a_checkout_without_a_commit_is_told_what_to_do(tmp_path: Path, home: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    answer = hubcli("index", "check", str(tmp_path), "--against", "HEAD")
+    assert answer.code == 3 and "has no commit yet" in answer.err and "git commit --allow-empty" in answer.err
+
+
+def test_a_mirror_of_nothing_gets_a_hint(tmp_path: Path, home: Path) -> None:
+    answer = hubcli("mirror", str(tmp_path / "m"))
+    assert answer.code == 2 and "hint: for example: hubcli mirror" in answer.err
