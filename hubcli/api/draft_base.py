@@ -124,7 +124,8 @@ def where_is(base: BaseModel, local: str | None, told: Told, seen: Seen) -> str 
         if told.unchecked_base:
             seen.notes.append(f"the base was not looked at: {error.message}")
         else:
-            seen.findings.append(of_error("base", error))
+            hint = "make it reachable, or publish without comparing: --allow-unchecked-base"
+            seen.findings.append(replace(of_error("base", error), hint=hint))
     except HubcliError as error:
         seen.findings.append(of_error("base", error))
     return None

@@ -162,6 +162,8 @@ class _Publishing:
             self.repository, self.draft, seen,
             private=self.private, message=self.message, say=self.say, progress=self.progress,
         )  # fmt: skip
+        if foreseen is not None and foreseen.written is None and self.place is not None:
+            self.say(f"writing the entry to {self.place.where}")
         return report_of(self.repository, self.draft, pushed, self.place, self._entered(pushed), planned, dry_run=False)
 
     def _foreseen(self, seen: Look) -> Entered | None:
@@ -175,7 +177,6 @@ class _Publishing:
     def _entered(self, pushed: Pushed) -> Entered | None:
         if self.place is None:
             return None
-        self.say(f"writing the entry to {self.place.where}")
         return self._enter(self.draft.published(self.repository.name, pushed.commit, pushed.when), dry_run=False)
 
     def _enter(self, release: Release, *, dry_run: bool) -> Entered:
@@ -187,11 +188,11 @@ class _Publishing:
 def _refuse(what: object, index: object, no_index: bool, by: str | None, given: Json) -> None:
     """Refuse arguments that say two things, or nothing here."""
     if no_index and index is not None:
-        raise UsageError("index= and no_index= exclude each other")
+        raise UsageError("index (--index) and no_index (--no-index) exclude each other")
     if no_index and by is not None:
-        raise UsageError("by= and no_index= exclude each other: it says who proposes to an index")
+        raise UsageError("by (--by) and no_index (--no-index) exclude each other: it says who proposes to an index")
     if given["recipe"] is not None and given["data"] is not None:
-        raise UsageError("recipe= and data= exclude each other: a recipe names its data")
+        raise UsageError("recipe (--recipe) and data (--data) exclude each other: a recipe names its data")
     unused = [key for key, value in given.items() if value] if _composition(what) is not None else []
     if unused:
         raise UsageError(f"{', '.join(unused)}: {NO_FILES}")
@@ -242,7 +243,8 @@ def _repository(repo: str | None, workspace: Workspace) -> Repository:
     from hubcli.publishing.repository import Repository
 
     if repo is None:
-        raise UsageError("files need a repository on the hub", hint="--repo ORG/NAME")
+        hint = "name it with --repo ORG/NAME: it is made where it is not there"
+        raise UsageError("an adapter's files go to a repository on the hub, and none was named", hint=hint)
     return Repository(repo, token=workspace.token, offline=workspace.offline)
 
 
@@ -256,10 +258,16 @@ def _drafted(what: object, name: str, version: str, base: Base | None, said: Jso
     if entry is not None:
         before = takewhile(lambda release: release.version.partition("+")[0] != bare, entry.releases)
         entry = replace(entry, releases=tuple(before))
-    return draft(
-        Path(str(what)).expanduser(), name=name, version=version, known_names=base.names if base else (), entry=entry,
+    folder = Path(str(what)).expanduser()
+    found = draft(
+        folder, name=name, version=version, known_names=base.names if base else (), entry=entry,
         warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **said,
     )  # fmt: skip
+    run = folder.absolute().parent
+    if folder.name != "adapter" or not (run / "run.json").is_file():
+        return found
+    note = f"{run / 'run.json'} has the figures, the plot and the recipe of this adapter: publish {run} for them"
+    return replace(found, notes=(*found.notes, note))
 
 
 def _entry(base: Base | None, name: str) -> Entry | None:

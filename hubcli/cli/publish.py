@@ -123,7 +123,8 @@ def _plan(plan: Json) -> list[str]:
         lines.append(f"tag {tag['name']}{at}" + (" (there)" if tag["exists"] else ""))
     if (index := plan["index"]) is not None:
         found = {"there": "the release is there", "waiting": f"waits in {index['branch'] or index['pull_request']}"}
-        lines.append(f"index {index['where']}: {index['target'] or found[index['state']]}")
+        target = (index["target"] or found[index["state"]]).replace(f" in {index['where']}, on ", ", on ")
+        lines.append(f"index {index['where']}: {target}")
         lines += [f"  writes {', '.join(index['files'])}"] if index["files"] else []
     if (card := plan["card"]) is not None:
         facts = [card["method"], card["base_model"], card["task"], ", ".join(card["language"]), card["license"]]

@@ -38,9 +38,7 @@ class IntoFolder:
         state = folder_state(self.folder)
         refuse_links(state, name)
         entry = state.entries.get(name)
-        return Base(
-            tuple(state.entries), entry, state.owners, _digest(entry, state.owners, state.meta), state.meta
-        )
+        return Base(tuple(state.entries), entry, state.owners, _digest(entry, state.owners, state.meta), state.meta)
 
     def waiting(self, name: str, version: str) -> Waiting | None:
         """Nothing waits here."""

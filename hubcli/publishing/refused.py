@@ -74,7 +74,8 @@ def refusals(where: str, token: str | None) -> Iterator[None]:
 
 def offline(switch: str, where: str) -> OfflineError:
     """The error for a network that is switched off."""
-    return OfflineError(f"{where} can't be reached: the network is off", hint=f"unset {switch} to go online")
+    undo = "leave out" if switch.startswith("-") else "unset"
+    return OfflineError(f"{where} can't be reached: the network is off", hint=f"{undo} {switch} to go online")
 
 
 def no_token(where: str) -> NetworkError:

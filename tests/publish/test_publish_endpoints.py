@@ -53,7 +53,9 @@ def test_a_new_index_says_where_its_files_are(
             monkeypatch.setenv(f"GIT_{name}_NAME", "Acme")
             monkeypatch.setenv(f"GIT_{name}_EMAIL", "acme@example.org")
         checkout(index, {"README.md": "ours"})
-    assert f"  writes _index.json, {NAME}.json" in plan(folder, index)
+    lines = plan(folder, index)
+    assert f"  writes _index.json, {NAME}.json" in lines
+    assert kind == "folder" or f"index {index}: branch publish/{NAME}-1.0.0, on main" in lines
     assert not (index / "_index.json").exists()
     done = api.publish(folder, name=NAME, version="1.0.0", repo=REPO, index=index)
     if kind == "git":

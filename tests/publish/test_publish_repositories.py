@@ -112,3 +112,23 @@ def test_a_hub_that_does_not_run(folder: Path, hub: LiveHub, monkeypatch: pytest
     with pytest.raises(NetworkError, match="can't be reached") as refused:
         publish(folder)
     assert refused.value.id == "E_NETWORK" and "HF_ENDPOINT is http://127.0.0.1:9" in str(refused.value.hint)
+
+
+def test_the_adapter_of_a_run_is_told_where_its_figures_are(hub: LiveHub, folder: Path) -> None:
+    adapter = folder.parent / "run" / "adapter"
+    adapter.parent.mkdir()
+    folder.rename(adapter)
+    assert not any("run.json" in note for note in publish(adapter, dry_run=True)["notes"])
+    (adapter.parent / "run.json").write_text("{}")
+    assert any(f"publish {adapter.parent} for them" in note for note in publish(adapter, dry_run=True)["notes"])
+
+
+def test_what_is_done_already_is_not_announced(hub: LiveHub, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    call = {"name": NAME, "version": "1.0.0", "repo": REPO, "index": tmp_path / "index"}
+    said: list[str] = []
+    api.publish(folder, **call, say=said.append)  # type: ignore[arg-type]
+    assert said[0].startswith("asking ") and any(line.startswith("writing the entry") for line in said)
+    said.clear()
+    api.publish(folder, **call, say=said.append)  # type: ignore[arg-type]
+    assert not any(line.startswith("writing the entry") for line in said)
