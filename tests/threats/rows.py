@@ -255,10 +255,11 @@ ROWS: dict[int, Row] = {
     ),
     39: Row(
         "A release was yanked, quarantined or deprecated.",
-        "Yanked: by exact version or lock alone, with its reason. Quarantined: never. Deprecated: with a warning. `yank` and"
-        " `deprecate` change these keys alone.",
-        "hubcli/resolver.py, hubcli/index/edit.py",
+        "Yanked: by exact version or lock alone, with its reason. Quarantined: never. Deprecated: with a warning. What is"
+        " installed: refused where it is quarantined, else a warning. `yank` and `deprecate` change these keys alone.",
+        "hubcli/resolver.py, hubcli/api/states.py, hubcli/index/edit.py",
         ("test_withdrawn_releases", "test_one_key_of_one_release_changes", "test_the_help_says_what_happens",
+         "test_what_is_installed_runs_as_the_help_says", "test_nothing_works_on_a_quarantined_copy",
          "test_row_39_withdrawn_releases", "test_row_39_withdrawn_after_it_was_locked"),
     ),
     40: Row(
