@@ -90,7 +90,8 @@ def test_the_whole_life_of_an_adapter_from_a_hub(
 
     second = hub.import_folder("acme/mood", classifier(tmp_path, bases, classes=3, labels=LABELS, seed=2))
     assert HfApi(endpoint=hub.url).model_info("acme/mood").sha == second != first
-    assert hubcli("outdated", "--json").document == {"outdated": [], "unchecked": []}, "the tag has not moved"
+    nothing = {"outdated": [], "unchecked": [], "withdrawn": []}
+    assert hubcli("outdated", "--json").document == nothing, "the tag has not moved"
     assert hubcli("install", "hf:acme/mood@main", "--json").document["installed"][0]["version"] == second
     third = hub.import_folder("acme/mood", classifier(tmp_path, bases, classes=3, labels=LABELS, seed=3))
     rows = hubcli("outdated", "hf:acme/mood@main", "--json").document["outdated"]
@@ -98,7 +99,9 @@ def test_the_whole_life_of_an_adapter_from_a_hub(
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("hubcli.hub.transport.own_endpoint", lambda: "http://127.0.0.1:9")
         again = hubcli("outdated", "hf:acme/mood@main", "--json").document
-        assert again == {"outdated": rows, "unchecked": []}, "the hub it came from is asked, not the one of today"
+        assert again == {"outdated": rows, "unchecked": [], "withdrawn": []}, (
+            "the hub it came from is asked, not the one of today"
+        )
     assert hubcli("upgrade", "hf:acme/mood@main", "--json").document["installed"][0]["version"] == third
     assert hubcli("verify", "--json").document["ok"]
     assert {row["version"] for row in hubcli("list", "--json").document["adapters"]} == {first, second, third}

@@ -149,7 +149,7 @@ def blocked(index: IndexFolder, monkeypatch: pytest.MonkeyPatch) -> IndexFolder:
     api.install("acme/demo")
     Path("adapters.toml").write_text('[adapters]\n"acme/demo" = "^1.0"\n')
     api.lock()
-    api.index_add("far", "https://index.example")
+    api.index_add("far", "https://index.example", unseen=True)
 
     def no_network(*_: Any, **__: Any) -> Any:
         raise AssertionError("the network was used")
@@ -171,7 +171,7 @@ def offline(door: Door, switch: str, command: str, arguments: tuple[str, ...], *
 
 
 OFFLINE_OPTION = (
-    "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update",
+    "install", "info", "search", "outdated", "upgrade", "verify", "lock", "sync", "run", "index list", "index update", "index add",
     "fuse", "merge", "convert", "export", "eval", "train", "publish", "yank", "deprecate",
     "mirror",
 )  # fmt: skip
