@@ -24,8 +24,9 @@ REPO = {"repo": "acme/demo", "commit": COMMIT}
 
 
 @pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Loopback alone; tries follow at once and give up soon; the working folder is empty; plugins are looked for anew."""
+def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Loopback alone; tries follow at once and give up soon; the working folder is empty; plugins are looked for anew, and
+    again after the test."""
     allow_loopback(monkeypatch)
     monkeypatch.setattr(transport, "TIMEOUT", 0.5)
     for client in (transport.HubHttp, transport.Http):
@@ -37,6 +38,8 @@ def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
+    yield
+    hubcli.plugins.plugins.cache_clear()
 
 
 @pytest.fixture
