@@ -56,13 +56,16 @@ class Repo:
             before = self._lock_file(new)
             try:
                 with disk_errors(str(self.path)):
-                    lock.acquire()
+                    try:
+                        lock.acquire()
+                    except FileNotFoundError:  # the folder went since the line above: look again
+                        continue
             except Timeout:
                 raise BusyError(
                     f"waited {SECONDS_TO_WAIT} s for {self.path / '.lock'}", hint="wait for the other change to end"
                 ) from None
             # a repo that was deleted or moved meanwhile took the file that is locked now along
-            if self._lock_file(new) == before:
+            if before is not None and self._lock_file(new) == before:
                 break
             lock.release()
         try:
@@ -70,14 +73,19 @@ class Repo:
         finally:
             lock.release()
 
-    def _lock_file(self, new: bool) -> int:
+    def _lock_file(self, new: bool) -> int | None:
+        """Which file the lock is, made where it is not there; None where the folder of a new repo went meanwhile."""
         with disk_errors(str(self.path)):
             if new:
                 self.path.mkdir(parents=True, exist_ok=True)
+            elif not (self.path / "repo.json").exists():  # FileLock makes a folder that is gone anew
+                raise self._gone()
             try:
                 (self.path / ".lock").touch()
                 return (self.path / ".lock").stat().st_ino
             except FileNotFoundError:
+                if new:
+                    return None
                 raise self._gone() from None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from hubcli.server import repo as repo_module
+from hubcli.server.faults import RepoMissing
 from hubcli.server.repo import Words
 from hubcli.server.repos import RepoStore
 from hubcli.server.writing import commit_edit
@@ -183,3 +185,21 @@ def test_the_parent_is_looked_at_under_the_lock(
     with pytest.raises(HfHubHTTPError, match=r"A commit has happened since.*expected .*found"):
         apis[0].delete_file(".gitattributes", ID, parent_commit=head.id)
     assert set(repo.resolve("main").files) == {".gitattributes", "other.txt"}
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_folder_that_goes_before_its_lock_is_taken(
+    apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool
+) -> None:
+    """Deleted between the look at the lock file and the lock: the repo is gone for who changes it, and made by who makes it."""
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    real = FileLock.acquire
+
+    def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(FileLock, "acquire", real)
+        repo.path.rename(tmp_path / "gone")
+        raise FileNotFoundError(2, "as when the folder goes while the lock is opened")
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with contextlib.nullcontext() if new else pytest.raises(RepoMissing), repo.locked(new=new):
+        assert new and (repo.path / ".lock").exists()
