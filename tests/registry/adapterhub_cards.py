@@ -25,7 +25,7 @@ citation: |
   @article{ada,
     title={On {A}dapters},
   }
-config: # TODO: REQUIRED
+config: # REQUIRED
   # Example: pfeiffer
   using: pfeiffer
   non_linearity: gelu
