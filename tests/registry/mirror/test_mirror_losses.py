@@ -11,7 +11,7 @@ import pytest
 from hubcli import api
 from hubcli.errors import EntryError
 from tests.registry.entrydocs import yank
-from tests.registry.test_mirror import change, listed, tree
+from tests.registry.mirror.mirrors import change, listed, tree
 from tests.support.adapters import IndexFolder, lora_files
 from tests.support.cli import hubcli
 
@@ -25,11 +25,6 @@ def index(tmp_path: Path) -> IndexFolder:
     api.index_remove("bundled")
     api.index_add("acme", str(folder.folder))
     return folder
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    return tmp_path / "mirror"
 
 
 def weights(folder: Path, name: str) -> str:
