@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hubcli.errors import HubcliError, UsageError
+from hubcli.errors import BusyError, HubcliError, UsageError
 from hubcli.server import (
     commit_routes,
     discussion_routes,
@@ -30,7 +30,7 @@ from hubcli.server.faults import HubFault, RepoExists
 from hubcli.server.hub import Hub
 from hubcli.server.importer import snapshot_plain
 from hubcli.server.limits import Limits
-from hubcli.server.replies import damage_reply, fault_reply, gone_reply, http_reply, log, text_line
+from hubcli.server.replies import busy_reply, damage_reply, fault_reply, gone_reply, http_reply, log, text_line
 from hubcli.server.repos import RepoStore
 from hubcli.server.sweep import sweep
 from hubcli.server.uploads import tidy
@@ -88,6 +88,7 @@ def create_app(
     replies = {
         RepoExists: repo_routes.exists_reply,
         HubFault: fault_reply,
+        BusyError: busy_reply,
         HubcliError: damage_reply,
         HTTPException: http_reply,
         ClientDisconnect: gone_reply,

@@ -101,7 +101,8 @@ def _committed(request: Request, repo: Repo, body: CommitBody) -> Response:
     hub, header, revision = hub_of(request), body.header, part(request, "revision")
     if header is None:
         raise BodyFault("commit: expected a header")
-    changes, words, url = body.changes(), Words(header.title, header.description, USER), web_url(request, repo)
+    changes, words = body.changes(), Words(header.title, header.description, USER)
+    url = web_url(request, repo.settings.type, repo.id)
 
     def edit(head: Commit | None) -> dict[str, FileEntry]:
         check_parent(revision, head, header.parent)

@@ -101,11 +101,11 @@ class Conflict(HubFault, PolicyError):
 
 
 class RepoExists(Conflict):
-    """A repo of this id is there already; `repo` is its id."""
+    """A repo of this type and id is there already."""
 
-    def __init__(self, message: str, *, repo: str):
+    def __init__(self, message: str, *, repo_type: str, repo: str):
         super().__init__(message)
-        self.repo = repo
+        self.repo_type, self.repo = repo_type, repo
 
 
 class Moved(HubFault, PolicyError):

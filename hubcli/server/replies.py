@@ -42,6 +42,12 @@ def fault_reply(_: Request, error: Exception) -> Response:
     return error_reply(error.status, message, code=error.code, headers=commit)
 
 
+def busy_reply(request: Request, error: Exception) -> Response:
+    """The reply for a repo that somebody else held for too long: the client may ask again."""
+    log.error("%s %s: %s", request.method, text_line(request.scope["path"]), text_line(str(error)))
+    return error_reply(503, "another change of this repo goes on; try again", headers={"Retry-After": "1"})
+
+
 def damage_reply(request: Request, error: Exception) -> Response:
     """The reply for anything else. What is wrong, and where on the disk, is for this machine's log alone."""
     log.error("%s %s: %s", request.method, text_line(request.scope["path"]), text_line(str(error)))

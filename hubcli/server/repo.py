@@ -47,46 +47,30 @@ class Repo:
     def locked(self, *, new: bool = False) -> Iterator[None]:
         """Hold the lock under which a repo changes, across processes; `new` makes its folder.
 
+        The lock's file lies outside the repo's folder, which comes and goes under it, and is never removed.
         Raises RepoMissing if the repo is gone, also when it went while this waited; BusyError after a minute.
         """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.path / ".lock", timeout=SECONDS_TO_WAIT)
-        while True:
-            before = self._lock_file(new)
+        path = self.store.lock_path(self.path)
+        lock = FileLock(path, timeout=SECONDS_TO_WAIT)
+        with disk_errors(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with disk_errors(str(self.path)):
-                    try:
-                        lock.acquire()
-                    except FileNotFoundError:  # the folder went since the line above: look again
-                        continue
+                lock.acquire()
             except Timeout:
                 raise BusyError(
-                    f"waited {SECONDS_TO_WAIT} s for {self.path / '.lock'}", hint="wait for the other change to end"
+                    f"waited {SECONDS_TO_WAIT} s for {path}", hint="wait for the other change to end"
                 ) from None
-            # a repo that was deleted or moved meanwhile took the file that is locked now along
-            if before is not None and self._lock_file(new) == before:
-                break
-            lock.release()
         try:
+            if new:
+                with disk_errors(str(self.path)):
+                    self.path.mkdir(parents=True, exist_ok=True)
+            elif not (self.path / "repo.json").exists():
+                raise self._gone()
             yield
         finally:
             lock.release()
-
-    def _lock_file(self, new: bool) -> int | None:
-        """Which file the lock is, made where it is not there; None where the folder of a new repo went meanwhile."""
-        with disk_errors(str(self.path)):
-            if new:
-                self.path.mkdir(parents=True, exist_ok=True)
-            elif not (self.path / "repo.json").exists():  # FileLock makes a folder that is gone anew
-                raise self._gone()
-            try:
-                (self.path / ".lock").touch()
-                return (self.path / ".lock").stat().st_ino
-            except FileNotFoundError:
-                if new:
-                    return None
-                raise self._gone() from None
 
     @property
     def settings(self) -> Settings:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from hubcli.server import whole
 from hubcli.server.access import Caller
 from hubcli.server.bodies import Json, choice_of, known, text_of
-from hubcli.server.faults import BadRequestFault, RepoMissing
+from hubcli.server.faults import BadRequestFault, RepoExists, RepoMissing
 from hubcli.server.hub import caller_of, hub_of, repo_of
 from hubcli.server.names import REPO_TYPES, check_repo_id
 from hubcli.server.objects import Settings, timestamp
@@ -31,10 +31,10 @@ def repo_to_write(request: Request) -> Repo:
     return repo
 
 
-def web_url(request: Request, repo: Repo) -> str:
+def web_url(request: Request, repo_type: str, repo_id: str) -> str:
     """The address of a repo, from which the client reads its type and id."""
-    prefix = "datasets/" if repo.settings.type == "dataset" else ""
-    return f"{str(request.base_url).rstrip('/')}/{prefix}{repo.id}"
+    prefix = "datasets/" if repo_type == "dataset" else ""
+    return f"{str(request.base_url).rstrip('/')}/{prefix}{repo_id}"
 
 
 def create(request: Request, body: Json) -> Response:
@@ -43,16 +43,15 @@ def create(request: Request, body: Json) -> Response:
     hub.access.check_write(caller_of(request))
     known(body, "create", _CREATE)
     settings = Settings(_id_of(body), _type_of(body), timestamp(), "hub", private=bool(_private(body)))
-    repo = whole.create(hub.store, settings, USER)
-    return JSONResponse({"url": web_url(request, repo), "name": repo.id, "id": repo.id})
+    whole.create(hub.store, settings, USER)
+    return JSONResponse({"url": web_url(request, settings.type, settings.id), "name": settings.id, "id": settings.id})
 
 
 def exists_reply(request: Request, error: Exception) -> Response:
     """The answer to RepoExists."""
-    message, repo_id = str(getattr(error, "message", "")), str(getattr(error, "repo", ""))
-    prefix = "datasets/" if "dataset repo" in message else ""
-    url = f"{str(request.base_url).rstrip('/')}/{prefix}{repo_id}"
-    return error_reply(409, message, more={"url": url, "name": repo_id, "id": repo_id})
+    assert isinstance(error, RepoExists)
+    url = web_url(request, error.repo_type, error.repo)
+    return error_reply(409, error.message, more={"url": url, "name": error.repo, "id": error.repo})
 
 
 def delete(request: Request, body: Json) -> Response:
@@ -67,8 +66,9 @@ def move(request: Request, body: Json) -> Response:
     """POST /api/repos/move: by the id that the repo has now, which goes on leading to it."""
     repo = _named(request, _type_of(body), text_of(body, "fromRepo", "move"))
     known(body, "move", ("fromRepo", "toRepo", "type"))
-    moved = whole.move(repo, check_repo_id(text_of(body, "toRepo", "move")))
-    return JSONResponse({"url": web_url(request, moved), "name": moved.id})
+    to_id = check_repo_id(text_of(body, "toRepo", "move"))
+    moved = whole.move(repo, to_id)
+    return JSONResponse({"url": web_url(request, moved.type, to_id), "name": to_id})
 
 
 def settings(request: Request, body: Json) -> Response:

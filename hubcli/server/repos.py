@@ -8,8 +8,8 @@
         discussions/<number>.json                     a discussion; of a pull request also its newest commit
         contents.json                                 derived: the contents of all commits, see `contents`
         pending/<sha256>                              its size: an LFS object that was sent and no commit names yet
-        .lock                                         held while refs, settings or discussions change
     FOLDER/.hub/{models,datasets}/<org>--<name>.moved.json    the id that a moved repo has now
+    FOLDER/.hub/locks/{models,datasets}/<org>--<name> held while the repo of this id comes, changes or goes
     FOLDER/.hub/uploads/, trash/, aside/              bytes on their way in; deleted repos and blobs on their way out
 
 Everything is written to a temporary file, synced, and renamed into place, in the order blobs, commit, refs: whoever
@@ -113,6 +113,10 @@ class RepoStore:
     def path_of(self, repo_type: str, repo_id: str) -> Path:
         """Where a repo of this id lies, or would lie."""
         return self.state / f"{check_repo_type(repo_type)}s" / check_repo_id(repo_id).replace("/", "--")
+
+    def lock_path(self, path: Path) -> Path:
+        """The file that is locked while the repo that lies here, or would, changes."""
+        return self.state / "locks" / path.relative_to(self.state)
 
     def moved_path(self, repo_type: str, repo_id: str) -> Path:
         """Where it is kept which id a repo has that was moved away from this one."""

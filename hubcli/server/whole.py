@@ -29,7 +29,9 @@ def create(store: RepoStore, settings: Settings, author: str) -> Repo:
     repo = Repo(store, store.path_of(settings.type, settings.id))
     with repo.locked(new=True):
         if there := repo.id:
-            raise RepoExists(f"You already created this {settings.type} repo: {there}", repo=there)
+            raise RepoExists(
+                f"You already created this {settings.type} repo: {there}", repo_type=settings.type, repo=there
+            )
         reach("before-create")
         files = {ATTRIBUTES: _attributes(store)}
         repo.commit_to(MAIN, lambda _: files, Words("initial commit", author=author))
@@ -59,23 +61,27 @@ def delete(repo: Repo) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def move(repo: Repo, to_id: str) -> Repo:
+def move(repo: Repo, to_id: str) -> Settings:
     """Give a repo another id, under which no other repo is (else RepoExists). The old id goes on leading to it."""
     store, old = repo.store, repo.settings
     target = Repo(store, store.path_of(old.type, to_id))
     if target.path == repo.path:
-        raise RepoExists(f"the {old.type} repo {to_id} exists already", repo=repo.id)
+        raise _taken(old.type, to_id)
     with ExitStack() as locks:
         # always in the same order: two moves that cross would wait for each other
         for one in sorted((repo, target), key=lambda one: one.path):
             locks.enter_context(one.locked(new=one is target))
         check_changeable(repo)
         if target.id:
-            raise RepoExists(f"the {old.type} repo {to_id} exists already", repo=target.id)
+            raise _taken(old.type, to_id)
         if repo.id != old.id:
             raise RepoMissing(f"the repo {old.id} is gone")
         _rename(repo, target, old, to_id)
-    return target
+    return replace(old, id=to_id)
+
+
+def _taken(repo_type: str, repo_id: str) -> RepoExists:
+    return RepoExists(f"the {repo_type} repo {repo_id} exists already", repo_type=repo_type, repo=repo_id)
 
 
 def _rename(repo: Repo, target: Repo, old: Settings, to_id: str) -> None:

@@ -33,7 +33,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 def stored(hub: Path) -> dict[str, bytes]:
     """All that a hub keeps on disk but its locks."""
-    return {name: content for name, content in read_tree(hub / ".hub").items() if not name.endswith(".lock")}
+    return {name: content for name, content in read_tree(hub / ".hub").items() if not name.startswith("locks/")}
 
 
 def content(repo: Repo, revision: str) -> dict[str, bytes]:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from hubcli.errors import BusyError
 from hubcli.server import repo as repo_module
+from hubcli.server import whole
 from hubcli.server.faults import RepoMissing
-from hubcli.server.repo import Words
+from hubcli.server.repo import Repo, Words
 from hubcli.server.repos import RepoStore
 from hubcli.server.writing import commit_edit
 from tests.server.served import content
@@ -148,23 +150,24 @@ def test_a_repo_deleted_and_made_again_meanwhile_is_one_repo(apis: list[HfApi]) 
     assert "left/99.txt" in apis[0].list_repo_files(ID)
 
 
-def test_the_lock_that_is_held_is_the_one_of_the_repo_that_is_there(
+def test_the_lock_of_a_repo_that_was_made_again_is_the_same(
     apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The repo is deleted and made again between the opening of its lock file and the lock on it."""
+    """The repo is deleted and made again just before somebody gets its lock: whoever comes next waits for that one."""
     repo = RepoStore(tmp_path / "hub").repo("model", ID)
     real = FileLock.acquire
 
     def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
         monkeypatch.setattr(FileLock, "acquire", real)
-        held = real(self, *arguments, **options)
-        repo.path.rename(tmp_path / "gone")
+        apis[0].delete_repo(ID)
         apis[0].create_repo(ID)
-        return held
+        return real(self, *arguments, **options)
 
     monkeypatch.setattr(FileLock, "acquire", late)
-    with repo.locked(), pytest.raises(Timeout):
-        FileLock(repo.path / ".lock", timeout=0).acquire()
+    monkeypatch.setattr(repo_module, "SECONDS_TO_WAIT", 0)
+    again = RepoStore(tmp_path / "hub").repo("model", ID)
+    with repo.locked(), pytest.raises(BusyError), again.locked():
+        pass
 
 
 def test_the_parent_is_looked_at_under_the_lock(
@@ -188,18 +191,45 @@ def test_the_parent_is_looked_at_under_the_lock(
 
 
 @pytest.mark.parametrize("new", [False, True])
-def test_a_folder_that_goes_before_its_lock_is_taken(
+def test_a_repo_that_goes_before_its_lock_is_taken(
     apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool
 ) -> None:
-    """Deleted between the look at the lock file and the lock: the repo is gone for who changes it, and made by who makes it."""
+    """It is gone for who changes it, and made by who makes it; no folder is left where it was."""
     repo = RepoStore(tmp_path / "hub").repo("model", ID)
     real = FileLock.acquire
 
     def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
         monkeypatch.setattr(FileLock, "acquire", real)
-        repo.path.rename(tmp_path / "gone")
-        raise FileNotFoundError(2, "as when the folder goes while the lock is opened")
+        apis[0].delete_repo(ID)
+        return real(self, *arguments, **options)
 
     monkeypatch.setattr(FileLock, "acquire", late)
     with contextlib.nullcontext() if new else pytest.raises(RepoMissing), repo.locked(new=new):
-        assert new and (repo.path / ".lock").exists()
+        assert new
+    assert repo.path.exists() == new
+
+
+def test_a_repo_that_is_held_for_too_long_is_busy(
+    apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    with repo.locked():
+        monkeypatch.setattr(repo_module, "SECONDS_TO_WAIT", 0)
+        with pytest.raises(HfHubHTTPError, match="another change of this repo goes on") as refused:
+            apis[0].create_tag(ID, tag="v1")
+    assert refused.value.response.status_code == 503
+    apis[0].create_tag(ID, tag="v1")
+
+
+def test_who_makes_a_repo_is_told_its_address_also_if_it_goes_at_once(
+    apis: list[HfApi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = whole.create
+
+    def make(*arguments: Any) -> Repo:
+        made = real(*arguments)
+        whole.delete(made)
+        return made
+
+    monkeypatch.setattr(whole, "create", make)
+    assert apis[0].create_repo("acme/short").repo_id == "acme/short"
