@@ -191,8 +191,13 @@ def test_it_stops_where_it_can_not_save(tmp_path: Path) -> None:
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """accelerate keeps its state for the process."""
+    """accelerate keeps its state for the process: what other tests left goes, and so does what this one leaves."""
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
 
