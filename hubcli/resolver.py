@@ -54,6 +54,9 @@ class Index(Protocol):
     def names_like(self, name: str, limit: int = 3) -> list[str]:
         """Names close to this one."""
 
+    def names_near(self, name: str) -> list[str]:
+        """Other names that a person may take for this one."""
+
     def search(self, query: str, *, limit: int, **filters: str | None) -> list[Hit]:
         """Ranked hits."""
 

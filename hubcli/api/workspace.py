@@ -136,7 +136,17 @@ class Workspace:
             )  # fmt: skip
         else:
             resolved = self.resolver.complete(self.resolver.resolve(ref))
+            self._doubt(resolved)
         return self._told(resolved)
+
+    def _doubt(self, resolved: Resolved) -> None:
+        """Tell of an older name that this one is easily taken for, as long as no version of it is here."""
+        from hubcli.api.near_names import doubt
+
+        index = next(index for index in self.resolver.indexes if index.name == resolved.index)
+        known = any(item.record.name == resolved.name for item in self.store.installed())
+        if not known and (text := doubt(resolved, index)) is not None:
+            self.warn(text)
 
     def resolve_needed(self, ref: Ref, needs: Sequence[Need]) -> Resolved:
         """The newest release of an index ref that meets further ranges too, its warnings told; not what it requires.

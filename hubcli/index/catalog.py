@@ -125,6 +125,10 @@ class Catalog:
         """Names close to this one."""
         return self.view.names_like(name, limit)
 
+    def names_near(self, name: str) -> list[str]:
+        """Other names that a person may take for this one."""
+        return self.view.names_near(name)
+
     def search(self, query: str, *, limit: int, **filters: str | None) -> list[Hit]:
         """Ranked hits; see `View.search`."""
         return self.view.search(query, limit=limit, **filters)

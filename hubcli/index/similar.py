@@ -7,6 +7,7 @@ from itertools import combinations, zip_longest
 
 NEAR_LENGTH = 8
 GROUP_LENGTH = 5
+LONGER = 3  # letters by which a name that looks alike differs at most: "rn" for "m", a dash more
 _ALIKE = str.maketrans("01l-_.", "oii   ")
 _PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"))
 
@@ -22,6 +23,14 @@ def near_collisions(names: Collection[str], new: Collection[str] = ()) -> list[t
     pairs = {pair for pair in _sharing(_kept(names)) if _folded(pair[0]) == _folded(pair[1]) or _near(*pair)}
     pairs |= {pair for pair in _sharing(_cut_twice(names)) if {*pair} & {*new} and _nearly(*pair)} if new else set()
     return sorted(pairs)
+
+
+def near_to(name: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that a person may take for this one, in order: they look alike, or are one edit apart, as in
+    `near_collisions`.
+    """
+    folded = _folded(name)
+    return sorted(other for other in names if other != name and (_near(name, other) or _folded(other) == folded))
 
 
 def near_groups(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -142,6 +142,13 @@ class View:
         near = sorted(((count, n) for count, n in counted if count * 3 >= len(pairs)), reverse=True)[:200]
         return get_close_matches(name, [n for _, n in near], limit, 0.75)
 
+    def names_near(self, name: str) -> list[str]:
+        """Other names of good entries that a person may take for this one; see `near_to`."""
+        from hubcli.index.similar import LONGER, near_to
+
+        sql = "SELECT name FROM entry WHERE length(name) BETWEEN ? AND ?"
+        return near_to(name, (row[0] for row in self._rows(sql, (len(name) - LONGER, len(name) + LONGER))))
+
     def search(self, query: str = "", *, limit: int = 20, **filters: str | None) -> list[Hit]:
         """Entries that hold all words of a query (else their beginnings, else any of them), the best first.
 

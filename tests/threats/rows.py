@@ -54,10 +54,11 @@ ROWS: dict[int, Row] = {
     5: Row(
         "A name is one letter, a dash or an underscore away from a known one.",
         "`index check` lists every pair of names, and of groups, that may be taken for each other, of new names (`--against`) also"
-        " those two edits away; a pair that is meant is listed by hand.",
-        "hubcli/index/similar.py, hubcli/index/check.py",
+        " those two edits away; a pair that is meant is listed by hand. Before the first install of a name that is near an older"
+        " one of its index, a warning names that one.",
+        "hubcli/index/similar.py, hubcli/index/check.py, hubcli/api/near_names.py",
         ("test_names_that_are_taken_for_each_other", "test_no_near_pair_is_missed", "test_what_a_proposal_changes"),
-        "`install` does not warn that a name is near a popular one.",
+        "An index says nothing of how popular a name is, so the older of two counts as the one that is meant.",
     ),
     6: Row(
         "A text ends in a newline or holds a control character that a schema's pattern lets pass.",

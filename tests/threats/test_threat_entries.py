@@ -171,6 +171,22 @@ def test_a_near_name_in_a_proposal(door: Door, case: tuple[str, bool, tuple[str,
     assert (fault["id"], fault["found"]) == ("E_NAME_COLLISION", " beside ".join(told))
 
 
+NEAR = {"one letter": "legal/summarise", "dash": "legal/summar-ize", "swap": "legal/sumamrize"}
+
+
+@threat(5, NEAR)
+def test_an_install_of_a_near_name(door: Door, case: str, index: IndexFolder) -> None:
+    """Who installs the younger name is told of the older one, once, and not the other way round."""
+    index.add("legal/summarize", published="2024-01-01T00:00:00Z")
+    index.add(case, published="2025-01-01T00:00:00Z")
+    index.add("legal/translate", published="2023-01-01T00:00:00Z")
+    told = f"{case} is easily taken for legal/summarize, which index 'acme' has had since 2024-01-01"
+    assert "easily taken for" not in door.install("legal/summarize").text
+    outcome = door.install(case)
+    assert outcome.code == 0 and told in outcome.text
+    assert "easily taken for" not in door.install(case).text
+
+
 @threat(10, {"nested": "(a+)+$", "many": "(" + "a|" * 200 + "a)*$", "greedy": ".*" * 150 + "x"})
 def test_a_pattern_that_takes_for_ever(door: Door, case: str, index: IndexFolder) -> None:
     index.add("acme/demo", files=lora_files(target_modules=case))
