@@ -13,7 +13,8 @@ from hubcli import recipe as recipes
 from hubcli._version import __version__
 from hubcli.api import eval_data
 from hubcli.api.eval_data import Wish
-from hubcli.api.models import expression, opened, python_warning
+from hubcli.api.models import opened, python_warning
+from hubcli.api.needs import expression
 from hubcli.api.warned import noted, told
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr, text

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.models import expression, opened, python_warning
+from hubcli.api.models import opened, python_warning
+from hubcli.api.needs import expression
 from hubcli.api.warned import told
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr

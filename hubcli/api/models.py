@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.expansion import check_head, check_tokenizer, expanded, speaking
+from hubcli.api.expansion import check_head, check_tokenizer, speaking
+from hubcli.api.needs import Needs, find, needed
 from hubcli.api.workspace import Workspace
-from hubcli.composition import Expr, fusions, parse
-from hubcli.compositions import COMPOSITION, FUSION, renamed
-from hubcli.errors import BaseMismatchError, BaseNotFoundError, RefError, UnsupportedError, UsageError
-from hubcli.manifest import BaseModel, Head, Installed
-from hubcli.progress import for_terminal
-from hubcli.refs import of_folder, parse_ref
+from hubcli.composition import Expr
+from hubcli.compositions import COMPOSITION, renamed
+from hubcli.errors import UnsupportedError, UsageError
+from hubcli.manifest import BaseModel, Installed
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -91,27 +90,26 @@ def load_adapter(
     if model is not None:
         _check_model(model)
     workspace = Workspace(offline=offline, token=token, warn=python_warning)
-    expr, found = expanded(expression(ref_or_expr), workspace, lambda ref: _found(workspace, ref))
-    found |= {ref: _found(workspace, ref) for ref in fusions(expr) if ref not in found}
+    needs = needed(ref_or_expr, workspace)
+    expr, found = needs.expr, needs.found
     check_head(head, expr)
-    names = tuple(sorted(found, key=lambda ref: found[ref].record.kind == FUSION))
     if name is not None and not isinstance(expr, str):
         raise UsageError("name= is for a single adapter; a composition's adapters keep their own names")
     if model is not None:
         _refuse_with_model(dtype=dtype, device=device, quantize=quantize, revision=revision)
     if model is None:
-        base = _common_base(found, allow_base_mismatch)
+        base = needs.base(allow_mismatch=allow_base_mismatch)
         if revision is not None:
             base = _at_revision(base, revision, workspace)
         options = {"dtype": dtype, "device": device, "quantize": quantize, "allow_base_mismatch": allow_base_mismatch}
-        adapted = _on_base(base, workspace, found, **options)
+        adapted = _on_base(base, workspace, needs, **options)
     else:
         adapted = adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else locating(workspace)(ref)
     before = adapted.head
     try:
         with _all_or_nothing(adapted):
-            called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in names}
+            called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in needs.refs}
             adapted.head = speaking(head, adapted, called)
             adapted.activate(renamed(expr, lambda ref: called[ref]))
             check_tokenizer(adapted)
@@ -137,15 +135,13 @@ def opened(
     Raises:
         HubcliError: as `load_adapter`.
     """
-    refs, found = expanded(expression(expr), workspace, lambda ref: _found(workspace, ref))
-    found |= {ref: _found(workspace, ref) for ref in fusions(refs) if ref not in found}
+    needs = needed(expr, workspace)
     options = {"dtype": None, "device": None, "quantize": None, "allow_base_mismatch": False, **options}
-    base = _common_base(found, options["allow_base_mismatch"])
-    adapted = _on_base(base, workspace, found, **options)
-    adapted.locate = lambda ref: found[ref]
-    names = sorted(found, key=lambda ref: found[ref].record.kind == FUSION)
-    called = {ref: adapted.load(ref, allow_base_mismatch=options["allow_base_mismatch"]) for ref in names}
-    return adapted, called, refs, found
+    base = needs.base(allow_mismatch=options["allow_base_mismatch"])
+    adapted = _on_base(base, workspace, needs, **options)
+    adapted.locate = lambda ref: needs.found[ref]
+    called = {ref: adapted.load(ref, allow_base_mismatch=options["allow_base_mismatch"]) for ref in needs.refs}
+    return adapted, called, needs.expr, needs.found
 
 
 @contextlib.contextmanager
@@ -163,33 +159,11 @@ def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
         raise
 
 
-def expression(given: str | Path | Expr) -> Expr:
-    """A ref stays as it is, a path is its folder's ref; other text is the text form of a composition."""
-    if not isinstance(given, str):
-        return of_folder(given) if isinstance(given, Path) else given
-    try:
-        parse_ref(given)
-    except RefError:
-        if "(" not in given and '"' not in given:
-            raise
-        return parse(given)
-    return given
-
-
-def _found(workspace: Workspace, ref: str) -> Installed:
-    parsed = parse_ref(ref)
-    if parsed.kind == "folder":
-        from hubcli.hub.folder import open_folder
-
-        return open_folder(parsed)
-    return workspace.installed_or_install(parsed, for_terminal())
-
-
 def locating(workspace: Workspace) -> Callable[[str], Installed]:
     """What finds an adapter by ref, and installs it where it is missing."""
 
     def locate(ref: str) -> Installed:
-        found = _found(workspace, ref)
+        found = find(workspace, ref)
         if found.record.kind == COMPOSITION:
             hint = f"load_adapter({ref!r}, model) loads its parts and activates it"
             raise UsageError(f"{ref} is a composition: it has no weights of its own", hint=hint)
@@ -198,16 +172,15 @@ def locating(workspace: Workspace) -> Callable[[str], Installed]:
     return locate
 
 
-def _on_base(base: BaseModel, workspace: Workspace, found: dict[str, Installed], **options: Any) -> Adapted:
+def _on_base(base: BaseModel, workspace: Workspace, needs: Needs, **options: Any) -> Adapted:
     """The handle on a base with a head of the last adapter that has one."""
     from hubcli.adapted import adapt as handle_of
     from hubcli.bases import load_base
 
-    task = _task(found, options.pop("task", None))
-    labels = next((names for item in reversed(found.values()) if (names := _labels(item))), ())
-    keep = {name for item in found.values() for name in (item.record.release.head or Head()).modules}
+    task = needs.task(options.pop("task", None))
+    offline, token = workspace.offline or False, workspace.token
     model, tokenizer, identity = load_base(
-        base, task, labels, keep=keep, offline=workspace.offline or False, token=workspace.token, **options
+        base, task, needs.labels, keep=needs.heads, offline=offline, token=token, **options
     )
     return handle_of(model, tokenizer=tokenizer, base=identity)
 
@@ -223,55 +196,6 @@ def _at_revision(base: BaseModel, revision: str, workspace: Workspace) -> BaseMo
             f"revision='{revision}': the base is the folder {where}, which has one", hint="revision=None"
         )
     return base
-
-
-def _task(found: dict[str, Installed], wanted: str | None) -> str | None:
-    """What the base is loaded for: as the adapters say, or `wanted` where they don't.
-
-    Raises:
-        UnsupportedError: an adapter brings a head, but none says for which task.
-    """
-    releases = {ref: item.record.release for ref, item in found.items()}
-    task = next((release.task for release in releases.values() if release.task), wanted)
-    headed = next((ref for ref, release in releases.items() if release.head and release.head.modules), None)
-    if task is None and headed is not None:
-        modules = ", ".join((releases[headed].head or Head()).modules)
-        raise UnsupportedError(
-            f"{headed} brings a head ({modules}), but does not say for which task (no task_type in its config)",
-            hint=f"pass your own model: load_adapter({headed!r}, model)",
-        )
-    return task
-
-
-def _labels(item: Installed) -> tuple[str, ...]:
-    """A head's labels, or LABEL_i for each class it tells apart, so that the base gets one of its size; () without a head."""
-    from hubcli.hub.folder import classes
-
-    head = item.record.release.head
-    if head is None:
-        return ()
-    return head.labels or tuple(f"LABEL_{i}" for i in range(classes(Path(item.path), head.modules)))
-
-
-def _common_base(found: dict[str, Installed], allow: bool) -> BaseModel:
-    """The base that they were made for; where these differ and a person insists, the first one's."""
-    bases: dict[str, tuple[str, BaseModel]] = {}
-    for ref, item in found.items():
-        base = item.record.release.base
-        if item.record.kind == FUSION:
-            continue
-        if base is None:
-            raise BaseNotFoundError(f"{ref} does not say which base it was made for", hint="pass your own model")
-        bases.setdefault(base.id, (ref, base))
-    if not bases:
-        raise UsageError("an expression without adapters needs your own model")
-    if len(bases) > 1 and not allow:
-        (one, first), (other, second) = list(bases.values())[:2]
-        raise BaseMismatchError(
-            f"the adapters were made for different bases: {one} for {first.id}, {other} for {second.id}",
-            hint="compose adapters of one base; allow_base_mismatch (--allow-base-mismatch) takes the first one's",
-        )
-    return next(iter(bases.values()))[1]
 
 
 def _refuse_empty(**options: Any) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubcli.api.models import load_adapter, python_warning
+from hubcli.api.needs import needed
 from hubcli.api.warned import noted, told
-from hubcli.api.workspace import Warn
+from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
 from hubcli.errors import UnsupportedError, UsageError
 
@@ -46,7 +47,10 @@ def run(
     """
     if not texts:
         raise UsageError("no text to run on")
+    writes = chat or max_new_tokens is not None
     with told(warn or python_warning):
+        if writes:
+            _check_writes(needed(expr, Workspace(offline=offline, token=token, warn=python_warning)).task())
         adapted = load_adapter(
             expr,
             device=device,
@@ -55,7 +59,7 @@ def run(
             token=token,
             allow_base_mismatch=allow_base_mismatch,
         )
-        if chat or max_new_tokens is not None:
+        if writes:
             rows = _written(adapted, texts, batch_size, chat=chat, max_new_tokens=max_new_tokens)
         else:
             rows = adapted.predict(list(texts), batch_size=batch_size)
@@ -69,8 +73,7 @@ def _written(
 ) -> list[Any]:
     """What a model that writes text goes on with, or answers to a user."""
     pipeline = adapted.pipeline(batch_size=batch_size)
-    if pipeline.task != "text-generation":
-        raise UnsupportedError(f"chat and max_new_tokens are for text-generation; this model's task is {pipeline.task}")
+    _check_writes(pipeline.task)
     options: Json = {"do_sample": False} | ({} if max_new_tokens is None else {"max_new_tokens": max_new_tokens})
     if not chat:
         return list(pipeline(list(texts), **options))
@@ -78,6 +81,13 @@ def _written(
         raise UnsupportedError("chat: the base's tokenizer has no chat template", hint="run it on plain text")
     talks = [[{"role": "user", "content": text}] for text in texts]
     return list(pipeline(talks, return_full_text=False, **options))
+
+
+def _check_writes(task: str | None) -> None:
+    """None: nobody can say before the model is there."""
+    if task not in (None, "text-generation"):
+        said = "chat (--chat) and max_new_tokens (--max-new-tokens)"
+        raise UnsupportedError(f"{said} are for text-generation; this model's task is {task}")
 
 
 def _row(text: str, answer: Any) -> Json:

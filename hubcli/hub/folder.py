@@ -55,9 +55,10 @@ def _facts(folder: Path) -> tuple[str, dict[str, Any]]:
     if (folder / FUSION).is_file():
         return "fusion", {"method": None}
     if not (folder / CONFIG).is_file():
-        raise NotFoundError(
-            f"{folder} has no {CONFIG}", hint="expected an adapter's folder in peft's, AdapterHub's or hubcli's format"
-        )
+        hint = "expected an adapter's folder in peft's, AdapterHub's or hubcli's format"
+        if (folder / "run.json").is_file() and (folder / "adapter").is_dir():
+            hint = f"this is a run of 'hubcli train'; its adapter is {folder / 'adapter'}"
+        raise NotFoundError(f"{folder} has no {CONFIG}", hint=hint)
     with (folder / CONFIG).open("rb") as file:
         config = parse(file.read(MAX_BYTES + 1), str(folder))
     if (own_config := inner(config)) is not None:

@@ -56,3 +56,11 @@ def test_a_folder_of_nothing_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"adapter_config\.json") as caught:
         load_adapter(str(tmp_path / "empty"), tiny("bert"))
     assert "hubcli's format" in (caught.value.hint or "")
+
+
+def test_the_folder_of_a_run_says_where_its_adapter_is(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(NotFoundError) as caught:
+        load_adapter(str(tmp_path), tiny("bert"))
+    assert str(tmp_path / "adapter") in (caught.value.hint or "")

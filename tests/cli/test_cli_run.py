@@ -31,7 +31,10 @@ def test_a_text_that_was_written_is_printed_as_it_is() -> None:
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("option", [["--chat"], ["--max-new-tokens", "5"]])
-def test_what_only_writers_can_do_is_refused(option: list[str]) -> None:
+def test_what_only_writers_can_do_is_refused_before_a_base_is_loaded(
+    option: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubcli.bases.load_base", lambda *_, **__: pytest.fail("the base was loaded"))
     answer = hubcli("run", "sentiment/bert-bitfit", "a gripping film", *option)
     assert answer.code == 1 and "text-classification" in answer.err and not answer.out
 
