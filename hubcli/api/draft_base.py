@@ -79,7 +79,7 @@ def named(checkpoint: Checkpoint, told: Told, seen: Seen, format: str) -> BaseMo
     id = told.base or shared
     if id is None:
         said = "a folder of this machine" if found else "nothing"
-        hint = "name the base as a hub has it: base='ORG/NAME' (--base)"
+        hint = "name the base as a hub has it, ORG/NAME: base (--base)"
         seen.findings.append(Finding(file, documents.base_key(format), "the id of a model on a hub", said, hint))
         return None
     known: Json = {

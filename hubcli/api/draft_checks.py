@@ -151,7 +151,7 @@ def _fit(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
     head = release.head or Head()
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(classes(stage, head.modules)))
     if head.modules and release.task is None:
-        hint = "say which: task='text-classification' (--task)"
+        hint = "say which, as transformers' pipelines name it, e.g. text-classification: task (--task)"
         seen.findings.append(Finding("task", "", "a task, for the adapter brings a head", "none", hint))
         return
     seen.classes = len(labels)

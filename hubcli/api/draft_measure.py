@@ -98,8 +98,8 @@ def not_done(rows: Rows, why: str, stated: Sequence[Json]) -> tuple[list[Finding
     if rows.allow_unreproduced:
         return [], [f"the stated figures were not reproduced: {why}"]
     hint = (
-        "name their data: data='FILE' (--data) or recipe='FILE' (--recipe); or publish them as they are stated: "
-        "allow_unreproduced=True (--allow-unreproduced)"
+        "name the file of their data: data (--data), or a recipe: recipe (--recipe); or publish them as they are stated: "
+        "allow_unreproduced (--allow-unreproduced)"
     )
     where = CARD if all(row.get("card") for row in stated) else "metrics"
     return [Finding(where, "stated figures", "data to reproduce them on", why, hint, "E_METRIC")], []

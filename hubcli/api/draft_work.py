@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from hubcli.publishing.last_look import last_look
 from hubcli.publishing.own_card import Theirs
 from hubcli.publishing.picked import CARD, Picked, format_of, pick
 from hubcli.refs import NAME, parse_ref
+from hubcli.sizes import many
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Work:
         if base is not None and own is not None and base.id != own.id:
             self.findings.append(Finding("requires", f"base of {name}", own.id, base.id, id="E_BASE_MISMATCH"))
 
-    def measure(self, rows: Rows) -> None:
+    def measure(self, rows: Rows, tell: Callable[[str], None]) -> None:
         """Ask some rows again; not where the adapter can't be loaded."""
         if self.seen is None or self.seen.findings:
             return
@@ -190,7 +190,11 @@ class Work:
                 "token": self.workspace.token,
                 "warn": self.workspace.warn,
             }
-            prepare = partial(install_parts, self.parts, self.workspace)
+
+            def prepare() -> None:
+                tell(f"measuring the stated figures again, on up to {many(rows.sample, 'row')}")
+                install_parts(self.parts, self.workspace)
+
             findings, notes = draft_measure.check(expr, stated, rows, data, prepare, **how)
         self.findings += findings
         self.notes += notes

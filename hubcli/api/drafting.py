@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from hubcli.api.draft_measure import Rows
 from hubcli.api.draft_work import Said, Work
 from hubcli.api.models import python_warning
 from hubcli.api.warned import told as warnings_told
-from hubcli.api.workspace import Warn, Workspace
+from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.errors import UsageError
 from hubcli.manifest import Entry
 from hubcli.publishing import checks
@@ -50,6 +50,7 @@ def draft(
     offline: bool | None = None,
     token: str | None = None,
     warn: Warn | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Draft:
     """Check a folder, write its card, and return what is to be published. Everything that stands against it is said at once.
 
@@ -71,6 +72,7 @@ def draft(
         place: the index that it goes to, which is asked first for what it requires; None: the configured ones alone.
         known_names: names of the index, for names that are easily taken for one another.
         entry: what the index has under this name by now.
+        say: called with a line before each part that may take long.
 
     Returns:
         What is to be published. Its notes say what was checked, what was left out, and what nobody could check.
@@ -87,6 +89,7 @@ def draft(
         raise UsageError(f"sample: expected at least 1, found {sample}")
     if files and recipe is not None:
         raise UsageError("expected either data (--data) or a recipe (--recipe), found both")
+    tell = say or silent
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
     if place is not None:
         from hubcli.api.draft_index import resolver_to
@@ -99,7 +102,8 @@ def draft(
     with warnings_told(workspace.warn), tempfile.TemporaryDirectory(prefix="hubcli-draft-") as scratch:
         work.open()
         work.say(said)
+        tell(f"checking {files_in} against its base")
         work.look(Path(scratch) / "adapter", said, unchecked_base=allow_unchecked_base)
-        work.measure(rows)
+        work.measure(rows, tell)
         work.judge(known_names)
         return work.done(Path(scratch) / "adapter")

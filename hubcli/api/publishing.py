@@ -118,7 +118,8 @@ def publish(
         if joins is not None and place is not None:
             check_rights(joins, name, repository.name.partition("/")[0], place.where)
             checks["requires"] = requires or requires_of(place, joins, name, version) or None
-        draft = _drafted(what, name, version, joins, {**said, **checks, "repo": repo, "place": place}, workspace)
+        given = {**said, **checks, "repo": repo, "place": place, "say": say}
+        draft = _drafted(what, name, version, joins, given, workspace)
         return _Publishing(
             repository, place, draft, private, into_existing, message, dry_run, say or silent, plan, progress
         ).run(accounts)

@@ -26,10 +26,10 @@ def check_told(
     """What is missing or wrong of what a person has to say; `release` needs no files yet."""
     yield from licences.check(release.license)
     if not description:
-        hint = "say in one line what it does: description='…' (--description)"
+        hint = "say in one line what it does: description (--description)"
         yield Finding("description", "", "a line of text", "none", hint)
     if not authors:
-        hint = "say who made it: authors=['…'] (--author)"
+        hint = "say who made it: authors (--author)"
         yield Finding("authors", "", "a name at least", "none", hint)
     if before is not None:
         yield from _check_before(name, release.version, before)
@@ -61,7 +61,7 @@ def check_known(name: str, known: Iterable[str]) -> Iterator[Finding]:
             hint = "choose a name that differs in more than a letter or a sign"
             yield Finding(
                 "name",
-                "it",
+                "",
                 "no name that is easily taken for another",
                 f"{name} beside {near}",
                 hint,

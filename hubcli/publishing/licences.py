@@ -24,7 +24,7 @@ KNOWN = frozenset(_IDS.split())
 def check(licence: str | None) -> list[Finding]:
     """What is wrong with a licence's id."""
     if not licence:
-        hint = f"name it, e.g. license='apache-2.0' (--license); '{OTHER}' where no hub knows it"
+        hint = f"name it, e.g. apache-2.0: license (--license); '{OTHER}' where no hub knows it"
         return [Finding("license", "", "a licence", "none", hint)]
     if licence in KNOWN:
         return []

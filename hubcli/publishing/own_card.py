@@ -119,7 +119,7 @@ def check(theirs: Theirs, facts: CardFacts) -> Iterator[Finding]:
         yield Finding(CARD, "license", facts.release.license, ascii(licence)[:60], "say the same in both places")
     task = theirs.data.get("pipeline_tag")
     if task is not None and facts.release.task and task != facts.release.task:
-        hint = "say the same in both places; where the adapter's own files say it wrong: task='…' (--task)"
+        hint = "say the same in both places; where the adapter's own files say it wrong: task (--task)"
         yield Finding(CARD, "pipeline_tag", facts.release.task, ascii(task)[:60], hint)
     yield from claims.check(theirs.figures, facts.release.metrics, facts.dataset_id, CARD)
 

@@ -61,7 +61,7 @@ def test_the_same_folder_gives_the_same_bytes(base: Path, made: Path) -> None:
 def test_a_folder_of_this_machine_is_no_base(made: Path, tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="the id of a model on a hub, found a folder") as error:
         drafted(made / "here")
-    assert "base=" in (error.value.hint or "")
+    assert "base (--base)" in (error.value.hint or "")
     found = drafted(made / "here", base=BASE_ID)
     folder = drafts.written(found, tmp_path / "out")
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE_ID
