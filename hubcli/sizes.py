@@ -1,4 +1,4 @@
-"""Numbers of bytes for a person."""
+"""Numbers of bytes and of things for a person."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def many(number: int, one: str, more: str | None = None) -> str:
+    """A number of things for a person: 1 entry, 2 entries, 1,024 files; `more` is `one` with an s unless it is given."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
+def entries(number: int) -> str:
+    """1 entry, 2 entries."""
+    return many(number, "entry", "entries")
 
 
 def count(text: str) -> int:

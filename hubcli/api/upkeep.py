@@ -7,6 +7,7 @@ from typing import Any
 
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.errors import HubcliError
+from hubcli.sizes import many
 
 Json = dict[str, Any]
 
@@ -74,7 +75,7 @@ def _store(workspace: Workspace, fix: bool) -> list[Json]:
     except HubcliError as error:
         return [_check("store", error.message)]
     rows = [_check("store", f"{f.path}: {f.what}", fixed=f.fixed) for f in findings]
-    return rows or [_check("store", None, f"{len(workspace.store.installed())} adapters, no leftovers")]
+    return rows or [_check("store", None, f"{many(len(workspace.store.installed()), 'adapter')}, no leftovers")]
 
 
 def _quarantined(workspace: Workspace) -> list[Json]:

@@ -8,7 +8,8 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command, failures
-from hubcli.cli.text import columns, size
+from hubcli.cli.text import columns
+from hubcli.sizes import many, size
 
 REFS = click.argument("refs", nargs=-1, metavar="[REF]...")
 SOME_REFS = click.argument("refs", nargs=-1, required=True, metavar="REF...")
@@ -20,7 +21,7 @@ def _installed_lines(report: dict[str, Any], *, dry_run: bool = False) -> list[s
     lines = []
     for done in report["installed"]:
         size_text = size(sum(f["size"] for f in done["files"]))
-        what = f"{done['name']} {done['version']} ({done['method']}, {len(done['files'])} files, {size_text})"
+        what = f"{done['name']} {done['version']} ({done['method']}, {many(len(done['files']), 'file')}, {size_text})"
         if not done["changed"]:
             lines.append(f"already installed (verified): {what}")
         else:
@@ -165,7 +166,7 @@ def outdated(out: Output, refs: tuple[str, ...], offline: bool) -> None:
     report = api.outdated(*refs, offline=offline)
     rows = [(o["name"], o["installed"], o["latest"], o["index"]) for o in report["outdated"]]
     unchecked = report["unchecked"]
-    none = f"{len(unchecked)} adapters could not be checked" if unchecked else UP_TO_DATE
+    none = f"{many(len(unchecked), 'adapter')} could not be checked" if unchecked else UP_TO_DATE
     lines = columns(rows, ("NAME", "INSTALLED", "LATEST", "INDEX")) if rows else []
     lines += [_withdrawn(row) for row in report["withdrawn"]]
     out.data(report, lines or [none])

@@ -8,7 +8,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
-from hubcli.cli.text import size
+from hubcli.sizes import many, size
 
 FORMATS = ("peft", "adapterhub", "hubcli")
 
@@ -44,9 +44,9 @@ def convert(out: Output, src: str, **options: Any) -> None:
     target = options.pop("out_folder")
     progress = not (out.quiet or out.json)
     report = api.convert(src, out=target, progress=progress, warn=out.warn, **options)
-    total = sum(file["size"] for file in report["files"])
+    held = f"{many(len(report['files']), 'file')}, {size(sum(file['size'] for file in report['files']))}"
     verb = "would write" if options["dry_run"] else "wrote"
-    what = f"{verb} {report['method']} from {report['from']} as {report['to']} ({len(report['files'])} files, {size(total)})"
+    what = f"{verb} {report['method']} from {report['from']} as {report['to']} ({held})"
     out.data(report, [what, f"  in {report['path']}"])
     for note in report["notes"]:
         out.note(f"note: {note}")

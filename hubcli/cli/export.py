@@ -8,7 +8,8 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
-from hubcli.cli.text import clean, size
+from hubcli.cli.text import clean
+from hubcli.sizes import size
 
 
 @command(

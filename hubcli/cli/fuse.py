@@ -8,7 +8,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
-from hubcli.cli.text import size
+from hubcli.sizes import size
 
 
 @command(

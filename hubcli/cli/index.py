@@ -10,6 +10,7 @@ from hubcli import api
 from hubcli.cli.common import Output, command
 from hubcli.cli.index_import import import_
 from hubcli.cli.text import columns
+from hubcli.sizes import entries, many
 
 
 @click.group()
@@ -80,7 +81,7 @@ def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
     out.data(
         report,
         [
-            f"{i['name']}: {_news(i['changed'], **options)} ({'-' if i['entries'] is None else i['entries']} entries)"
+            f"{i['name']}: {_news(i['changed'], **options)} ({'- entries' if i['entries'] is None else entries(i['entries'])})"
             for i in report["indexes"]
         ],
     )
@@ -127,7 +128,7 @@ def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
         ": ".join(filter(None, (f["file"], f["field"], f"expected {f['expected']}, found {f['found']} ({f['id']})")))
         for f in report["faults"]
     ]
-    out.data(report, [*lines, f"{report['entries']} entries, {len(lines)} faults"])
+    out.data(report, [*lines, f"{entries(report['entries'])}, {many(len(lines), 'fault')}"])
     for note in report["notes"]:
         out.note(note)
     if against is not None:
@@ -151,7 +152,7 @@ def build(out: Output, folder: str, target: str, **options: Any) -> None:
     """Build a static site from an index folder: index.json, entries.jsonl.gz and the files; same input, same bytes."""
     report = api.index_build(folder, target, **options)
     verb = "would write" if options["dry_run"] else "wrote"
-    out.data(report, [f"{verb} {target}: {report['entries']} entries, snapshot {report['snapshot'][:12]}"])
+    out.data(report, [f"{verb} {target}: {entries(report['entries'])}, snapshot {report['snapshot'][:12]}"])
 
 
 @command(

@@ -9,6 +9,7 @@ import click
 from hubcli import api
 from hubcli.api.importing import SOURCES
 from hubcli.cli.common import Output, command
+from hubcli.sizes import entries, many
 
 
 @command(
@@ -40,7 +41,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         for row in report["left_out"]
     ]
     noted = [
-        f"note: {row['note']}" + (f" ({len(row['cards'])} cards, e.g. {row['cards'][0]})" if row["cards"] else "")
+        f"note: {row['note']}"
+        + (f" ({many(len(row['cards']), 'card')}, e.g. {row['cards'][0]})" if row["cards"] else "")
         for row in report["notes"]
     ]
     return [*left, *noted]
@@ -48,5 +50,5 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 def _summary(report: dict[str, Any], target: str, dry_run: bool) -> list[str]:
     verb = "would write" if dry_run else "wrote"
-    counted = f"{len(report['imported'])} releases of {report['entries']} entries, {len(report['left_out'])} left out"
+    counted = f"{many(len(report['imported']), 'release')} of {entries(report['entries'])}, {len(report['left_out'])} left out"
     return [f"{counted}; {verb} {report['written']} to {target}"]

@@ -8,7 +8,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command, failures
-from hubcli.cli.text import size
+from hubcli.sizes import entries, many, size
 
 
 @command(
@@ -39,12 +39,12 @@ def _lines(report: dict[str, Any], dry_run: bool) -> list[str]:
     new = "would mirror" if dry_run else "mirrored"
     lines = [
         f"{new if row['changed'] else 'there (verified)'}: {row['name']} {row['version']} "
-        f"({row['files']} files, {size(row['bytes'])}{', yanked' if row['yanked'] else ''})"
+        f"({many(row['files'], 'file')}, {size(row['bytes'])}{', yanked' if row['yanked'] else ''})"
         for row in report["mirrored"]
     ]
     lines += [f"refreshed: {row['name']} {row['version']}: {row['what']}" for row in report["refreshed"]]
     lines += [f"{'would remove' if dry_run else 'removed'}: {what}" for what in report["removed"]]
     lines += [f"left out: {row['ref']}: {row['reason']}" for row in report["left_out"]]
     lines += [f"note: {note}" for note in report["notes"]]
-    held = f"{report['entries']} entries, {report['files']} files, {size(report['bytes'])}"
+    held = f"{entries(report['entries'])}, {many(report['files'], 'file')}, {size(report['bytes'])}"
     return [*lines, f"{report['out']}: {held}; {size(report['fetched'])} fetched"]

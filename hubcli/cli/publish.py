@@ -8,9 +8,10 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Interrupted, Output, command
-from hubcli.cli.text import columns, size
+from hubcli.cli.text import columns
 from hubcli.errors import UsageError
 from hubcli.progress import for_terminal
+from hubcli.sizes import many, size
 
 Json = dict[str, Any]
 GOES_ON = "run the same command again: it goes on from what is there, and publishes nothing twice"
@@ -138,10 +139,8 @@ def _lines(report: Json) -> list[str]:
     what = f"{report['name']} {report['version']}"
     lines = [f"published {what}" if report["changed"] else f"{what} is already published (verified)"]
     if report["commit"]:
-        files = len(report["files"])
-        lines.append(
-            f"  {report['url']} at {report['commit']}, tag {report['tag']}: {files} files read back, all the same"
-        )
+        read = f"{many(len(report['files']), 'file')} read back, all the same"
+        lines.append(f"  {report['url']} at {report['commit']}, tag {report['tag']}: {read}")
     if (index := report["index"]) is not None:
         place = (index["branch"] and f"branch {index['branch']}") or index["pull_request"] or "entry"
         lines.append(f"  index {index['where']}: {place}")

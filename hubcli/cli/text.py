@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hubcli.sizes import size
-
-__all__ = ["clean", "clean_lines", "columns", "size", "to_json"]
-
 
 def clean(text: object) -> str:
     """`text` on one line, without control characters, bidi overrides and other format characters (categories C*)."""

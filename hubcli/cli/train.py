@@ -10,8 +10,8 @@ import click
 from hubcli import api
 from hubcli.api.training import BrokenOff
 from hubcli.cli.common import Interrupted, Output, command, first
-from hubcli.cli.text import size
 from hubcli.errors import UsageError
+from hubcli.sizes import size
 
 Json = dict[str, Any]
 # option -> the recipe's key

@@ -6,7 +6,7 @@ import click
 
 from hubcli import api
 from hubcli.cli.common import Output, command
-from hubcli.cli.text import size
+from hubcli.sizes import many, size
 
 
 @click.group()
@@ -25,9 +25,8 @@ def dir_(out: Output) -> None:
 def size_(out: Output) -> None:
     """Print how much the store holds, and how much of it nothing uses."""
     report = api.cache_size()
-    out.data(
-        report, [f"{size(report['bytes'])} in {report['blobs']} files, {size(report['unused_bytes'])} of it unused"]
-    )
+    held = f"{size(report['bytes'])} in {many(report['blobs'], 'file')}"
+    out.data(report, [f"{held}, {size(report['unused_bytes'])} of it unused"])
 
 
 @command(network=False, writes=True, examples="hubcli cache prune --dry-run\nhubcli cache prune")
@@ -35,9 +34,8 @@ def size_(out: Output) -> None:
 def prune(out: Output, dry_run: bool, no_wait: bool) -> None:
     """Remove files that no installed adapter uses, and what pickled weights of local folders became."""
     report = api.cache_prune(dry_run=dry_run, no_wait=no_wait, warn=out.warn)
-    out.data(
-        report, [f"{'would remove' if dry_run else 'removed'} {len(report['removed'])} files, {size(report['bytes'])}"]
-    )
+    verb = "would remove" if dry_run else "removed"
+    out.data(report, [f"{verb} {many(len(report['removed']), 'file')}, {size(report['bytes'])}"])
 
 
 for _command in (dir_, size_, prune):

@@ -18,6 +18,7 @@ from hubcli.publishing.draft import Draft
 from hubcli.publishing.readback import read_back
 from hubcli.publishing.refused import AGAIN, LostError
 from hubcli.publishing.repository import Change, RemoteFile, Repository, State
+from hubcli.sizes import many
 from hubcli.store.faults import reach
 
 TRIES = 4
@@ -139,7 +140,7 @@ def push(
         reach("publish-after-create")
         seen = look(repository, draft)
     commit = seen.commit or _committed(repository, draft, seen, message, say, sleep)
-    say(f"reading back {len(draft.files)} files of {repository.name} at {commit[:12]}")
+    say(f"reading back {many(len(draft.files), 'file')} of {repository.name} at {commit[:12]}")
     read_back(repository, commit, draft.files, progress)
     when = repository.history(commit)[0].when
     if not seen.tagged:
@@ -193,7 +194,7 @@ def _commit(repository: Repository, draft: Draft, seen: Look, message: str | Non
     title = title_of(draft.name, draft.release.version)
     listing = "\n".join(f"{file.sha256}  {file.path}" for file in draft.files)
     files = [file for file in draft.files if file.path in {*seen.added, *seen.changed}]
-    say(f"pushing {len(files)} files ({sum(file.size for file in files):,} bytes) to {repository.where}")
+    say(f"pushing {many(len(files), 'file')} ({sum(file.size for file in files):,} bytes) to {repository.where}")
     text = f"{title}\n\n{listing}\n"
     info = repository.commit(files, seen.deleted, title=message or title, text=text, parent=seen.state.head)
     return str(info.oid)

@@ -222,7 +222,7 @@ def test_what_could_not_be_checked_or_synced_is_not_called_fine(index: IndexFold
     hubcli("lock", cwd=tmp_path)
     hubcli("index", "remove", "acme")
     asked = hubcli("outdated")
-    assert "1 adapters could not be checked" in asked.out
+    assert "1 adapter could not be checked" in asked.out
     assert "up to date" not in asked.out + hubcli("upgrade").out
     lock = tmp_path / "adapters.lock"
     lock.write_text(lock.read_text().replace('status = "active"', 'status = "quarantined"'))

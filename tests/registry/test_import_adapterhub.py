@@ -382,7 +382,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert planned.code == 0 and planned.document["written"] == 1 and not (tmp_path / "out").exists()
     done = hubcli(*arguments)
     assert done.code == 0 and "left out: adapters/acme/bad.yaml: type: expected a value" in done.out
-    assert done.out.splitlines()[-1] == f"1 releases of 1 entries, 1 left out; wrote 1 to {tmp_path / 'out'}"
+    assert done.out.splitlines()[-1] == f"1 release of 1 entry, 1 left out; wrote 1 to {tmp_path / 'out'}"
     assert hubcli("index", "import", "elsewhere", str(folder), "--out", "x").code == 2
 
 
