@@ -144,8 +144,7 @@ class Workspace:
         from hubcli.api.near_names import doubt
 
         index = next(index for index in self.resolver.indexes if index.name == resolved.index)
-        known = any(item.record.name == resolved.name for item in self.store.installed())
-        if not known and (text := doubt(resolved, index)) is not None:
+        if not self.store.versions(resolved.name) and (text := doubt(resolved, index)) is not None:
             self.warn(text)
 
     def resolve_needed(self, ref: Ref, needs: Sequence[Need]) -> Resolved:

@@ -33,6 +33,16 @@ def near_to(name: str, names: Iterable[str]) -> list[str]:
     return sorted(other for other in names if other != name and (_near(name, other) or _folded(other) == folded))
 
 
+def ends_alike(name: str) -> tuple[str, str]:
+    """The letters that a name which looks like this one can begin with, and end with."""
+    folded = _folded(name)
+    letters = [set(text.lower()) for text in (name[0] + folded[0], name[-1] + folded[-1])]
+    for place, found in zip((0, -1), letters, strict=True):
+        found |= {chr(code) for code, to in _ALIKE.items() if chr(to) in found}
+        found |= {pair[place] for pair, one in _PAIRS if one in found}
+    return "".join(sorted(letters[0])), "".join(sorted({*letters[1], *"-_."}))
+
+
 def near_groups(names: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of groups (`group/`) that may be taken for each other, whatever they hold: they look alike, or, from 5 letters
     on, are one edit apart that is no digit.

@@ -24,6 +24,11 @@ _RANKED = (
     f"{_HIT}, -rank, s.installable FROM (SELECT text.rowid AS id, {RANK} AS rank FROM text {{join}}"
     " WHERE text MATCH :match{where} ORDER BY rank LIMIT :limit) JOIN shown s USING (id)"
 )
+# one edit leaves one end as it is, and what looks alike begins and ends alike: few of many names are compared in full
+_NEAR = (
+    "SELECT name FROM entry WHERE length(name) BETWEEN :low AND :high AND (substr(name, 1, 3) = :start OR"
+    " substr(name, -3) = :end OR instr(:firsts, substr(name, 1, 1)) AND instr(:lasts, substr(name, -1)))"
+)
 _ANY = _RANKED.format(join="", where="")
 
 
@@ -144,10 +149,12 @@ class View:
 
     def names_near(self, name: str) -> list[str]:
         """Other names of good entries that a person may take for this one; see `near_to`."""
-        from hubcli.index.similar import LONGER, near_to
+        from hubcli.index.similar import LONGER, ends_alike, near_to
 
-        sql = "SELECT name FROM entry WHERE length(name) BETWEEN ? AND ?"
-        return near_to(name, (row[0] for row in self._rows(sql, (len(name) - LONGER, len(name) + LONGER))))
+        firsts, lasts = ends_alike(name)
+        values = {"low": len(name) - LONGER, "high": len(name) + LONGER, "firsts": firsts, "lasts": lasts,
+                  "start": name[:3], "end": name[-3:]}  # fmt: skip
+        return near_to(name, (row[0] for row in self._rows(_NEAR, values)))
 
     def search(self, query: str = "", *, limit: int = 20, **filters: str | None) -> list[Hit]:
         """Entries that hold all words of a query (else their beginnings, else any of them), the best first.

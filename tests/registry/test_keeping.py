@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from hubcli.errors import ContentError, EntryError, NotFoundError
 from hubcli.index.build import build_site
 from hubcli.index.check import check_folder
+from hubcli.index.fill import build_in_memory
 from hubcli.index.similar import near_collisions, near_groups, one_edit
+from hubcli.index.sources import Snapshot
 from tests.registry.entrydocs import dump, entry, release, write, yank
 
 
@@ -139,6 +142,26 @@ def test_no_near_pair_is_missed(names: set[str]) -> None:
 
     pairs = {(a, b) for a in names for b in names if a < b and (_folded(a) == _folded(b) or _near(a, b))}
     assert set(near_collisions(names)) == pairs
+
+
+def test_a_view_finds_what_is_near_a_name() -> None:
+    """Of many names that are much alike, as all pairs of them say."""
+    draw = random.Random(0)
+    letters = ("a", "m", "rn", "cl", "d", "0", "o", "1", "l", "-", "w", "vv")
+    words = ["".join(draw.choices(letters, k=3)) for _ in range(1200)]
+    names = {f"x{group}/{name}y" for group, name in zip(words[:600], words[600:], strict=True)}
+    names |= {f"{draw.choice('0olim')}a/film{draw.choice(('', '-', 's'))}{draw.choice('ld1iw')}" for _ in range(300)}
+    names |= {f"group/{''.join(draw.choices('ab', k=7))}" for _ in range(60)}
+    names |= {f"{letter}group/films" for letter in "abc"}
+    documents = [(name, dump(entry(name))) for name in sorted(names)]
+    view, _ = build_in_memory(Snapshot(None, documents), "acme")
+    good = sorted(view.names())
+    near: dict[str, set[str]] = {}
+    for a, b in near_collisions(good):
+        near.setdefault(a, set()).add(b)
+        near.setdefault(b, set()).add(a)
+    assert len(near) > 100 and len(good) > 500
+    assert {name: found for name in good if (found := set(view.names_near(name)))} == near
 
 
 def test_a_pair_that_is_meant(tmp_path: Path) -> None:
