@@ -14,6 +14,7 @@ from typing import Any, Self
 from hubcli.frozen import frozen
 
 ENTRY_V = 1
+UNDATED = "1970-01-01T00:00:00Z"  # published at a time that nobody knows
 Json = dict[str, Any]
 
 

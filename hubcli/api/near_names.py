@@ -19,8 +19,7 @@ def doubt(resolved: Resolved, index: Index) -> str | None:
     oldest = min(others, key=lambda name: others[name])
     if others[oldest] >= _since(index, resolved.name):
         return None
-    since = f"which index '{index.name}' has had since {others[oldest].date().isoformat()}"
-    return f"{resolved.name} is easily taken for {oldest}, {since}: is it the one you mean?"
+    return f"{resolved.name} is easily taken for {oldest}, which index '{index.name}' had before it: is it the one you mean?"
 
 
 def _since(index: Index, name: str) -> datetime:

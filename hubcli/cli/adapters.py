@@ -9,6 +9,7 @@ import click
 from hubcli import api
 from hubcli.cli.common import Output, command, failures
 from hubcli.cli.text import columns
+from hubcli.manifest import UNDATED
 from hubcli.sizes import many, size
 
 REFS = click.argument("refs", nargs=-1, metavar="[REF]...")
@@ -138,10 +139,12 @@ def _info_lines(report: dict[str, Any]) -> list[str]:
         ("labels", ", ".join((release["head"] or {}).get("labels", ()))),
         ("hub", _pairs(release["hub"] or {})),
         *((f"origin {key}", value) for key, value in (release.get("origin") or {}).items()),
-        ("published", release["published"]),
+        ("published", "at a time that nobody knows" if release["published"] == UNDATED else release["published"]),
         ("status", release["status"] + (f": {release['status_reason']}" if release["status_reason"] else "")),
     ]
-    rows += [("release", f"{r['version']} {_state(r)}") for r in report["releases"] if _state(r)]
+    said = (report["version"], release["status"])
+    told = [r for r in report["releases"] if _state(r) and (r["version"], r["state"]) != said]
+    rows += [("release", f"{r['version']} {_state(r)}") for r in told]
     rows += [("metric", _metric(m)) for m in release["metrics"]]
     rows += [("measured here", _metric(m)) for m in report["measured"]]
     rows += [("file", f"{f['path']} {size(f['size'])} sha256:{f['sha256'][:12]}") for f in release["files"]]

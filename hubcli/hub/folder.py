@@ -10,7 +10,7 @@ from hubcli.errors import HubcliError, NotFoundError, SafetensorsError
 from hubcli.hub.adapterhub_config import facts, inner
 from hubcli.hub.choice import TOKENIZER
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, base_of, head_of, method_of, parse
-from hubcli.manifest import BaseModel, FileSpec, Head, Installed, Json, Record, Release
+from hubcli.manifest import UNDATED, BaseModel, FileSpec, Head, Installed, Json, Record, Release
 from hubcli.refs import Ref
 from hubcli.store.files import digest
 from hubcli.store.record import V as RECORD_V
@@ -34,7 +34,7 @@ def open_folder(ref: Ref) -> Installed:
     release = Release(
         version="0",
         license="unknown",
-        published="1970-01-01T00:00:00Z",
+        published=UNDATED,
         files=tuple(_spec(path) for path in sorted(folder.iterdir()) if path.suffix in _ROLES and path.is_file()),
         **facts,
     )

@@ -29,7 +29,7 @@ from hubcli.hub.peft_config import (
 from hubcli.hub.sources import MemorySource, switch
 from hubcli.hub.transport import COMMIT, HubHttp, unless_public
 from hubcli.index.entries import safe_path
-from hubcli.manifest import FileSpec, HubLocation, Json, Release, Resolved
+from hubcli.manifest import UNDATED, FileSpec, HubLocation, Json, Release, Resolved
 from hubcli.refs import Ref
 
 MAX_INFO = 8 << 20
@@ -187,4 +187,4 @@ def _word(value: Any) -> str | None:
 def _time(value: Any) -> str:
     """The hub's time to whole seconds; the epoch where it gives none."""
     found = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value) if isinstance(value, str) else None
-    return f"{found[0]}Z" if found else "1970-01-01T00:00:00Z"
+    return f"{found[0]}Z" if found else UNDATED

@@ -180,7 +180,7 @@ def test_an_install_of_a_near_name(door: Door, case: str, index: IndexFolder) ->
     index.add("legal/summarize", published="2024-01-01T00:00:00Z")
     index.add(case, published="2025-01-01T00:00:00Z")
     index.add("legal/translate", published="2023-01-01T00:00:00Z")
-    told = f"{case} is easily taken for legal/summarize, which index 'acme' has had since 2024-01-01"
+    told = f"{case} is easily taken for legal/summarize, which index 'acme' had before it"
     assert "easily taken for" not in door.install("legal/summarize").text
     outcome = door.install(case)
     assert outcome.code == 0 and told in outcome.text

@@ -17,15 +17,15 @@ from hubcli.errors import EntryError, HubcliError
 from hubcli.index.entries import check_entry, dump
 from hubcli.index.importing import names, tables
 from hubcli.index.importing.fields import Json, Unmapped, line, number_of, shown, text_of
-from hubcli.manifest import ENTRY_V
+from hubcli.manifest import ENTRY_V, UNDATED
 
 FORMAT = "adapterhub"
-LICENSE, PUBLISHED = "unknown", "1970-01-01T00:00:00Z"
+LICENSE = "unknown"
 REQUIRED = ("type", "task", "subtask", "model_type", "model_name", "author", "config", "default_version", "files")
 TEXTS = ("model_class", "prediction_head", "hidden_size", "url", "citation", "description", "github", "twitter", "name")
 KNOWN = {*REQUIRED, *TEXTS, "dependencies"}
 OF_A_FILE = {"version", "url", "sha1", "sha256", "description", "score"}
-STATUS = "an archive that hubcli lists and does not install; 'hubcli info' says where it is"
+STATUS = "an archive elsewhere, which hubcli lists and does not install"
 INVERTIBLE = "language adapters of AdapterHub have invertible layers as a rule, and hubcli can't run those"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")
 
@@ -137,7 +137,7 @@ def _common(card: Json, notes: list[str]) -> Json:
         )
     return {
         "license": LICENSE,
-        "published": PUBLISHED,
+        "published": UNDATED,
         "method": method,
         "method_config": config,
         "base": {"id": text_of(card, "model_name"), "architecture": architecture},

@@ -12,18 +12,19 @@ from pathlib import Path
 from hubcli.errors import DiskError, NotFoundError, UsageError
 from hubcli.index.changes import changes
 from hubcli.index.entries import check_entry, dump
-from hubcli.index.importing.adapterhub import LICENSE, PUBLISHED, reading
+from hubcli.index.importing.adapterhub import LICENSE, reading
 from hubcli.index.importing.cards import MAX_CARD
 from hubcli.index.importing.fields import Json
 from hubcli.index.similar import near_collisions, near_groups
 from hubcli.index.sources import META, entry_files, read_entries, read_meta
+from hubcli.manifest import UNDATED
 from hubcli.out_folder import appearing
 from hubcli.whole_file import write_whole
 
 CARDS = "adapters"
 ALL = (
     f"no card has a licence: it is said to be '{LICENSE}'",
-    f"no card has a date: all are said to be published at {PUBLISHED}",
+    f"no card has a date: all are said to be published at {UNDATED}",
     "no card has the size of its archive, and hubcli installs none of them: they are listed with where they are",
 )
 
