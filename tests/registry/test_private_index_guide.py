@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_the_commands_work(index: Path) -> None:
     assert {"index", "yank", "deprecate", "upload"} <= set(seen)
     rows = {row["name"]: row["entries"] for row in api.index_list()["indexes"]}
     assert (rows["ours"], rows["acme"]) == (1, 1)
+
+
+def test_it_starts_with_an_index_that_others_can_clone(tmp_path: Path) -> None:
+    (tmp_path / "hubcli").symlink_to(ROOT)
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "origin.git")
+    for command, _ in commands(section("Starting one")):
+        words = [str(tmp_path / "origin.git") if "://" in word else word for word in shlex.split(command)]
+        if words[0] == "git":
+            git(tmp_path, *words[1:])
+        else:
+            subprocess.run(words, cwd=tmp_path, check=True)
+    git(tmp_path, "clone", "-q", "origin.git", "clone")
+    assert hubcli("index", "check", str(tmp_path / "clone")).out == "1 entry, 0 faults\n"
 
 
 def test_what_it_shows_of_owners_is_valid() -> None:
