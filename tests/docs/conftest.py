@@ -16,15 +16,6 @@ from tests.support import trainable
 from tests.support.hub_server import LiveHub, client_environment
 
 BASE = "acme/tiny-bert"
-RECIPE = """v = 1
-name = "films"
-task = "SEQ_CLS"
-base = { id = "acme/tiny-bert" }
-method = { name = "lora", config = { r = 2, lora_dropout = 0.0 } }
-data = { train = "rows.jsonl" }
-split = { validation = 0.25, test = 0.25 }
-train = { epochs = 1, batch_size = 8, learning_rate = 0.01, threads = 1 }
-"""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainable.base(folder / "base")
     (folder / "work").mkdir()
     trainable.jsonl(folder / "work" / "rows.jsonl", trainable.reviews())
-    (folder / "work" / "films.toml").write_text(RECIPE)
+    (folder / "work" / "films.toml").write_text(trainable.recipe_text(epochs=1, batch_size=8))
     with LiveHub(folder / "hub", token=TOKEN) as hub:
         hub.import_folder(BASE, folder / "base")
         environment = client_environment(hub, folder / "hf") | {

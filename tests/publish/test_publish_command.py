@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from huggingface_hub import CommitOperationAdd
 import hubcli
 from hubcli import api
 from hubcli.errors import EntryError, HubcliError, NetworkError, PolicyError, UsageError
-from tests.publish import driver
-from tests.publish.hubs import TOKEN, Wire, api_of, go_online, publications, run
-from tests.publish.pushed import IDENTITY, NAME, checkout, git, listing, owners
+from tests.publish.hubs import TOKEN, Wire, api_of, publications, run
+from tests.publish.pushed import NAME, checkout, git, listing, owners
 from tests.support.adapters import IndexFolder, lora_files
 from tests.support.cli import hubcli as command_line
 from tests.support.cli import validator
@@ -34,30 +32,6 @@ POINTS = (
     "publish-after-tag",
     "publish-before-index",
 )
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveHub]:
-    with LiveHub(tmp_path / "hub", token=TOKEN, wrap=wire.wrap) as hub:
-        go_online(monkeypatch, hub)
-        for name, value in IDENTITY.items():
-            monkeypatch.setenv(name, value)
-        driver.install(monkeypatch)
-        yield hub
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """An adapter's folder."""
-    (tmp_path / "films").mkdir()
-    for path, data in lora_files().items():
-        (tmp_path / "films" / path).write_bytes(data)
-    return tmp_path / "films"
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import pytest
 from hubcli import api
 from hubcli.errors import NetworkError
 from tests.publish.pushed import NAME, checkout, git
-from tests.publish.test_publish_repositories import REPO, folder, hub, wire
 from tests.support.adapters import IndexFolder
 from tests.support.cli import hubcli as command_line
 from tests.support.hub_server import LiveHub
 
-__all__ = ["folder", "hub", "wire"]
+REPO = "acme/films-lora"
 OTHER = "https://hub.acme.example"
 
 

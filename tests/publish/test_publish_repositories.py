@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,12 @@ import pytest
 from hubcli import api
 from hubcli.errors import NetworkError, PolicyError
 from tests.publish import driver
-from tests.publish.hubs import TOKEN, Wire, api_of, go_online, publications
+from tests.publish.hubs import Wire, api_of, publications
 from tests.publish.pushed import NAME
 from tests.support.adapters import lora_files
 from tests.support.hub_server import LiveHub
 
 REPO = "acme/films-lora"
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveHub]:
-    with LiveHub(tmp_path / "hub", token=TOKEN, wrap=wire.wrap) as hub:
-        go_online(monkeypatch, hub)
-        driver.install(monkeypatch)
-        yield hub
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "films").mkdir()
-    for path, data in lora_files().items():
-        (tmp_path / "films" / path).write_bytes(data)
-    return tmp_path / "films"
 
 
 def publish(folder: Path, version: str = "1.0.0", **more: object) -> Any:

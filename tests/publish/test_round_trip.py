@@ -18,15 +18,6 @@ from tests.support.hub_server import LiveHub
 pytestmark = pytest.mark.slow
 BASE, NAME, REPO = "acme/tiny-bert", "acme/films", "acme/films-lora"
 TEXTS = ["the film is good", "a long and dull plot", "not bad"]
-RECIPE = """v = 1
-name = "films"
-task = "SEQ_CLS"
-base = { id = "acme/tiny-bert" }
-method = { name = "lora", config = { r = 2, lora_dropout = 0.0 } }
-data = { train = "rows.jsonl" }
-split = { validation = 0.25, test = 0.25 }
-train = { epochs = 2, batch_size = 4, learning_rate = 0.01, threads = 1 }
-"""
 
 
 def hubcli(hub: LiveHub, home: Path, *arguments: str) -> Any:
@@ -55,7 +46,7 @@ def test_train_publish_install_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         go_online(monkeypatch, hub)
         hub.import_folder(BASE, tmp_path / "base")
         trainable.jsonl(tmp_path / "rows.jsonl", trainable.reviews())
-        (tmp_path / "films.toml").write_text(RECIPE)
+        (tmp_path / "films.toml").write_text(trainable.recipe_text(epochs=2, batch_size=4))
         (tmp_path / "train.py").write_text(TRAIN)
         trained = run(hub, author, str(tmp_path / "films.toml"), work, *TEXTS, script=tmp_path / "train.py")
         assert trained.returncode == 0, trained.stderr

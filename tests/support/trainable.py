@@ -164,3 +164,16 @@ def recipe(folder: Path, base: Path, rows: Path, **more: Any) -> Recipe:
 
 def logged(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def recipe_text(*, epochs: int, batch_size: int) -> str:
+    """A small LoRA on `acme/tiny-bert` for rows.jsonl beside it."""
+    return f"""v = 1
+name = "films"
+task = "SEQ_CLS"
+base = {{ id = "acme/tiny-bert" }}
+method = {{ name = "lora", config = {{ r = 2, lora_dropout = 0.0 }} }}
+data = {{ train = "rows.jsonl" }}
+split = {{ validation = 0.25, test = 0.25 }}
+train = {{ epochs = {epochs}, batch_size = {batch_size}, learning_rate = 0.01, threads = 1 }}
+"""
