@@ -18,6 +18,7 @@ from hubcli.server.repos import STATE, RepoStore
 
 # A person's tools leave these beside the files; `.private` and `.gated` are the marks of a plain repo.
 _LEFT_OUT = frozenset((".git", ".cache", ".DS_Store", STATE, ".private", ".gated"))
+_LEFT_OUT_LOWER = frozenset(name.lower() for name in _LEFT_OUT)
 
 
 def import_folder(
@@ -36,9 +37,10 @@ def import_folder(
     """Make `source`'s files the newest commit of a repo under the hub folder `folder`; returns the commit's id, 40 hex.
 
     The commit holds exactly the files of `source`. The same files again give the same commit, not a new one. `private`
-    and `gated` None leave a repo as it is; a new one is then open. A link is followed only to a file inside `source`.
+    and `gated` None leave a repo as it is; a new one is then open. A link is followed only to a file inside `source`
+    that is not left out itself.
 
-    Raises: BadRequestFault (a bad id, branch, tag or path), PolicyError (a link that leads out, a device),
+    Raises: BadRequestFault (a bad id, branch, tag or path), PolicyError (a link that leads elsewhere, a device),
     NotFoundError, ContentError (a file that changes meanwhile), DiskError.
     """
     check_repo_id(repo_id)
@@ -77,7 +79,7 @@ def take_in(store: RepoStore, source: Path) -> dict[str, FileEntry]:
 
 
 def walk(source: Path) -> Iterator[tuple[str, Path]]:
-    """Every file below a folder: its path in the repo and the real file. PolicyError for a link that leads out."""
+    """Every file below a folder: its path in the repo and the real file. PolicyError for a link that leads elsewhere."""
     root = source.resolve()
     for folder, subfolders, names in os.walk(root, onerror=_unreadable):
         subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
@@ -103,9 +105,16 @@ def _real_file(root: Path, path: Path) -> Path:
     if root not in real.parents or not real.is_file():
         raise PolicyError(
             f"{path}: expected a file of this folder, found a link that leads elsewhere",
-            hint="put a copy of the file in place of the link",
+            hint=_COPY,
         )
+    inside = real.relative_to(root)
+    # a link spells the name as it likes, and some disks ignore case
+    if any(part.lower() in _LEFT_OUT_LOWER for part in inside.parts):
+        raise PolicyError(f"{path}: expected a file that is published itself, found a link to {inside}", hint=_COPY)
     return real
+
+
+_COPY = "put a copy of the file in place of the link"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hubcli.errors import ContentError, DiskError, NotFoundError, PolicyError
 from hubcli.server import disk, import_folder
 from hubcli.server.faults import BadRequestFault, RepoMissing
+from hubcli.server.importer import snapshot_plain
 from hubcli.server.repos import RepoStore
 from tests.server.served import FIRST, content, stored, write_tree
 
@@ -81,6 +83,19 @@ def test_links_that_lead_out_are_refused(hub: Path, tmp_path: Path, link: tuple[
         import_folder(hub, "a/b", tmp_path / "one")
     assert not (hub / ".hub" / "models").exists()
     assert b"a secret of this machine" not in stored(hub).values()
+
+
+@pytest.mark.parametrize("name", [".git/config", "a/.git", "a/.cache/x", ".Cache/x", ".private", ".DS_Store", ".hub/x"])
+def test_a_link_publishes_nothing_that_is_left_out(hub: Path, tmp_path: Path, name: str) -> None:
+    """Credentials lie there: a clone's `.git/config` may hold the token of its remote."""
+    one = write_tree(tmp_path / "one", {name: b"token of a remote"})
+    (one / "notes.txt").symlink_to(name)
+    write_tree(hub / "acme/open", {"notes.txt": b"mine"})
+    shutil.copytree(one, hub / "acme/leaky", symlinks=True)
+    with pytest.raises(PolicyError, match="found a link to"):
+        import_folder(hub, "a/b", one)
+    assert [skipped.path.name for skipped in snapshot_plain(RepoStore(hub))] == ["leaky"]
+    assert [repo.id for repo in RepoStore(hub).repos("model")] == ["acme/open"]
 
 
 def test_a_link_inside_the_folder_is_its_file(hub: Path, tmp_path: Path) -> None:
