@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
-from hubcli.errors import HubcliError, NotFoundError
+from hubcli.errors import HubcliError, NotFoundError, UsageError
 from hubcli.index.catalog import Catalog
 from hubcli.resolver import Resolver
 
@@ -176,11 +176,15 @@ def index_build(
     """Build a static site from an index folder (schemas/cli/index-build); the same input gives the same bytes.
 
     Raises:
+        UsageError: `out` lies in the index folder, where its files would be read as entries.
         EntryError: the folder has faulty entries; nothing is written.
         DiskError: `out` can't be written.
     """
     from hubcli.index.build import build_site
 
+    if Path(out).resolve().is_relative_to(Path(folder).resolve()):
+        hint = "a folder beside it: --out ../site, if that is where you are"
+        raise UsageError(f"--out: expected a folder outside of the index {folder}, found {out}", hint=hint)
     built = build_site(Path(folder), Path(out), name=name, endpoint=hub_endpoint, dry_run=dry_run)
     return {"out": str(out), "entries": built.entries, "snapshot": built.snapshot_sha256, "files": built.files}
 

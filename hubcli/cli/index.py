@@ -144,7 +144,11 @@ hubcli index build ./registry-index --out ./site --hub-endpoint https://hub.acme
 )
 @click.argument("folder", type=click.Path(file_okay=False, exists=True))
 @click.option(
-    "--out", "target", required=True, type=click.Path(file_okay=False), help="Folder to write the static site to."
+    "--out",
+    "target",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="Folder to write the static site to, outside of FOLDER.",
 )
 @click.option("--hub-endpoint", help="The hub that the entries' repositories live on.")
 @click.option("--name", help="The index's name, for people; default: the folder's.")

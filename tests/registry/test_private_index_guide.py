@@ -62,7 +62,7 @@ def run(words: list[str], folder: Path) -> str:
     if words[0] == "hf":
         repo, source, target, *_ = words[2:]
         client = HfApi(endpoint=os.environ["HF_ENDPOINT"], token=TOKEN)
-        left_out = [".git/*", "site/*"]
+        left_out = [".git/*"]
         client.upload_folder(
             repo_id=repo, repo_type="dataset", folder_path=source, path_in_repo=target, ignore_patterns=left_out
         )
