@@ -63,19 +63,20 @@ def delete(repo: Repo) -> None:
 
 def move(repo: Repo, to_id: str) -> Settings:
     """Give a repo another id, under which no other repo is (else RepoExists). The old id goes on leading to it."""
-    store, old = repo.store, repo.settings
-    target = Repo(store, store.path_of(old.type, to_id))
+    store, repo_type = repo.store, repo.settings.type
+    target = Repo(store, store.path_of(repo_type, to_id))
     if target.path == repo.path:
-        raise _taken(old.type, to_id)
+        raise _taken(repo_type, to_id)
     with ExitStack() as locks:
         # always in the same order: two moves that cross would wait for each other
         for one in sorted((repo, target), key=lambda one: one.path):
             locks.enter_context(one.locked(new=one is target))
         check_changeable(repo)
         if target.id:
-            raise _taken(old.type, to_id)
-        if repo.id != old.id:
-            raise RepoMissing(f"the repo {old.id} is gone")
+            raise _taken(repo_type, to_id)
+        old = repo.settings
+        if store.path_of(repo_type, old.id) != repo.path:
+            raise RepoMissing(f"the disk has {old.id} in the place of the repo to move")
         _rename(repo, target, old, to_id)
     return replace(old, id=to_id)
 

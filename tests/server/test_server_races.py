@@ -190,6 +190,23 @@ def test_the_parent_is_looked_at_under_the_lock(
     assert set(repo.resolve("main").files) == {".gitattributes", "other.txt"}
 
 
+def test_a_move_keeps_what_was_set_while_it_waited(
+    apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody closes the repo just before the move gets the lock: it must not be open under its new id."""
+    real = repo_module.Repo.locked
+
+    def late(self: Any, **options: Any) -> Any:
+        monkeypatch.setattr(repo_module.Repo, "locked", real)
+        apis[0].update_repo_settings(ID, private=True, gated="manual")
+        return real(self, **options)
+
+    monkeypatch.setattr(repo_module.Repo, "locked", late)
+    apis[1].move_repo(ID, "acme/moved")
+    found = RepoStore(tmp_path / "hub").repo("model", "acme/moved").settings
+    assert (found.private, found.gated) == (True, "manual")
+
+
 @pytest.mark.parametrize("new", [False, True])
 def test_a_repo_that_goes_before_its_lock_is_taken(
     apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool
