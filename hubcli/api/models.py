@@ -106,16 +106,12 @@ def load_adapter(
     else:
         adapted = adapt(model)
     adapted.locate = lambda ref: found[ref] if ref in found else locating(workspace)(ref)
-    before = adapted.head
     try:
         with _all_or_nothing(adapted):
             called = {ref: adapted.load(ref, name, allow_base_mismatch=allow_base_mismatch) for ref in needs.refs}
             adapted.head = speaking(head, adapted, called)
             adapted.activate(renamed(expr, lambda ref: called[ref]))
             check_tokenizer(adapted)
-    except BaseException:
-        adapted.head = before
-        raise
     finally:
         adapted.locate = locating(workspace)
     return adapted
@@ -146,12 +142,16 @@ def opened(
 
 @contextlib.contextmanager
 def _all_or_nothing(adapted: Adapted) -> Iterator[None]:
-    """On an error, what was loaded meanwhile goes again; a model that had nothing is left without a hook."""
-    before = set(adapted.adapters)
+    """On an error, what was active and whose head answered is so again, and what was loaded meanwhile goes; a model that had
+    nothing is left without a hook.
+    """
+    before, head, active = set(adapted.adapters), adapted.head, adapted.engine.routing.active
     try:
         yield
     except BaseException:
-        if before:
+        # the program itself, as it was made: what is in use can't be detached, and to plan it anew could fail
+        adapted.head, adapted.engine.routing.active = head, active
+        if before or adapted.engine.using:
             for name in set(adapted.adapters) - before:
                 adapted.detach(name)
         else:
