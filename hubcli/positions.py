@@ -63,6 +63,10 @@ class Shift:
         each = [made[n].reshape(-1, *out.shape[-2:]) for n in amounts]
         return torch.stack([rows[i if len(rows) == len(each) else 0] for i, rows in enumerate(each)])
 
+    def most(self) -> int:
+        """By how much the row moves that moves furthest."""
+        return max(_furthest(expr, self.shifts) for expr in ((self.expr,) if self.rows is None else self.rows))
+
     def _amounts(self, count: int) -> list[int]:
         """By how much each of `count` rows moves; one number where all move alike."""
         if self.even is not None:
@@ -113,6 +117,27 @@ def decoder_positions(structure: Structure) -> nn.Module | None:
 
 def _takes_positions(module: nn.Module) -> bool:
     return "position_ids" in inspect.signature(type(module).forward).parameters
+
+
+def places(structure: Structure, shift: Shift | None) -> int | None:
+    """How many tokens of a text a model has positions for, where a program moves them; None where nothing limits them.
+
+    The first positions of a model that counts as RoBERTa does are taken by its padding.
+    """
+    stated = getattr(getattr(structure.model, "config", None), "max_position_embeddings", None) or 0
+    most = stated if stated > 0 else None
+    for path, module in structure.modules.items():
+        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            own = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            most = own if most is None else min(most, own)
+    return most if most is None or shift is None else max(1, most - shift.most())
+
+
+def _furthest(expr: Expr, shifts: Mapping[str, int]) -> int:
+    if expr is None or isinstance(expr, str):
+        return shifts.get(expr, 0) if expr else 0
+    found = [_furthest(child, shifts) for child in expr.children]
+    return sum(found) if isinstance(expr, Stack) else max(found)
 
 
 def of_rows(expr: Expr, shifts: Mapping[str, int], count: int) -> list[int]:

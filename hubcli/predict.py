@@ -18,9 +18,11 @@ from hubcli.composition import BatchSplit, Expr, Split, contains
 from hubcli.errors import ExpressionError, UnsupportedError
 from hubcli.heads import branches
 from hubcli.method import HubcliWarning
+from hubcli.positions import Shift, places
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
+    from hubcli.families import Structure
     from hubcli.plan import Program
 
 
@@ -106,12 +108,26 @@ def _warn_of_cuts(tokens: Any) -> None:
         warnings.warn(f"cut to {longest} tokens, the most the model reads: text {some}", HubcliWarning, stacklevel=5)
 
 
+def reads(structure: Structure, tokenizer: Any, shift: Shift | None = None) -> int | None:
+    """How many tokens of a text a model has places for; None where nothing limits them.
+
+    Args:
+        tokenizer: whose `model_max_length` says where it is less. shift: what moves the tokens.
+    """
+    most = places(structure, shift)
+    limit = getattr(tokenizer, "model_max_length", None) or most
+    return None if most is None or limit is None else min(most, limit)
+
+
+def room(handle: Adapted) -> int | None:
+    """As `reads`, under what is active."""
+    return reads(handle.structure, handle.tokenizer, handle.engine.routing.program(False).shift)
+
+
 def longest(handle: Adapted) -> int | None:
-    """How many tokens the model reads at most; None where nothing says so."""
-    limit = getattr(handle.tokenizer, "model_max_length", None) or 0
-    places = getattr(handle.model.config, "max_position_embeddings", None) or limit
-    fewer = min(limit, places)
-    return fewer if 0 < fewer < 1 << 20 else None
+    """How many tokens the model reads at most under what is active; None where nothing says so."""
+    limit = room(handle) or getattr(handle.tokenizer, "model_max_length", None) or 0
+    return limit if 0 < limit < 1 << 20 else None
 
 
 def _batches(expr: Expr, lengths: list[int], size: int) -> Iterator[list[int]]:

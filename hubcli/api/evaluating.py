@@ -174,7 +174,7 @@ def _settings(wish: Wish, recipe: Recipe, adapted: Adapted, options: Json) -> Js
         compares = wanted == "exact_match" or (recipe.task == "SEQ_2_SEQ_LM" and wanted is None)
     return {
         "seed": recipe.seed,
-        "max_length": wish.max_length or (train.max_length if named else length(adapted)),
+        "max_length": length(adapted, wish.max_length or (train.max_length if named else None)),
         "exact_match": compares,
         "max_answer": (wish.max_answer or train.max_answer) if compares else None,
         "dtype": str(adapted.model.dtype).removeprefix("torch."),
@@ -208,7 +208,8 @@ def _figures(
     }
     rows = examples.parts[wish.part]
     with contextlib.closing(Steps("evaluating")) as tick:
-        found = judged(adapted, expr, task, rows, tools, batch_size=wish.batch_size, seed=settings["seed"], tick=tick)
+        how = {"batch_size": wish.batch_size, "part": wish.part, "seed": settings["seed"], "tick": tick}
+        found = judged(adapted, expr, task, rows, tools, **how)
     return [{**asdict(figure), "interval": figure.interval and list(figure.interval)} for figure in found]
 
 

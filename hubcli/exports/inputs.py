@@ -13,6 +13,7 @@ from torch import Tensor
 from hubcli.composition import BatchSplit, Split, blocks
 from hubcli.errors import UnsupportedError
 from hubcli.plan import Program
+from hubcli.positions import places
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -113,14 +114,7 @@ def dtype_of(handle: Adapted) -> torch.dtype:
 
 def longest(handle: Adapted, program: Program) -> int:
     """How many positions a text may have: what the position embeddings hold, less what an adapter moves them by."""
-    config: Any = handle.model.config
-    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or LONGEST
-    for path, module in handle.structure.modules.items():
-        if path.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            kept = 0 if module.padding_idx is None else module.padding_idx + 1
-            most = min(most, module.num_embeddings - kept)
-    adapters = handle.engine.adapters
-    return int(most) - max((a.method.shift(a.settings) for name in program.names if (a := adapters[name])), default=0)
+    return places(handle.structure, program.shift) or LONGEST
 
 
 def fixed_sizes(program: Program) -> dict[str, int]:

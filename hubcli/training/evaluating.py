@@ -14,11 +14,12 @@ from hubcli.composition import BatchSplit, Expr, Split, contains, text
 from hubcli.errors import BaseNotFoundError, UnsupportedError
 from hubcli.heads import branches
 from hubcli.manifest import BaseModel
-from hubcli.predict import longest
+from hubcli.predict import longest, room
 from hubcli.pretrained import pretrained
 from hubcli.recipe import LABELLED
 from hubcli.training.examples import Example
 from hubcli.training.metrics import Figure
+from hubcli.training.ready import warn_of_cuts
 from hubcli.training.tasks import TASKS, Tools
 from hubcli.training.tasks.base import Tick
 
@@ -74,9 +75,14 @@ def labels_of(handle: Adapted, expr: Expr, task: str) -> tuple[str, ...]:
     return labels
 
 
-def length(handle: Adapted) -> int:
-    """How many tokens of a row are read, where nobody says otherwise."""
-    return min(longest(handle) or MOST, MOST)
+def length(handle: Adapted, wanted: int | None) -> int:
+    """How many tokens of a row are read: as many as somebody says, `MOST` at most where nobody does, no more than the model
+    has places for.
+    """
+    if wanted is None:
+        return min(longest(handle) or MOST, MOST)
+    most = room(handle)
+    return wanted if most is None else min(wanted, most)
 
 
 def image_processor(base: BaseModel, *, offline: bool | str, token: str | None) -> Any:
@@ -97,22 +103,28 @@ def judged(
     options: Mapping[str, Any],
     *,
     batch_size: int,
+    part: str = "test",
     seed: int = 0,
     tick: Tick | None = None,
 ) -> list[Figure]:
     """The figures of an expression over rows, the one that speaks for the task first. The model's mode stays what it was.
 
     Args:
-        options: of `Tools`: labels, processor, max_length, max_answer, compares.
+        options: of `Tools`: labels, processor, max_length, max_answer, compares. part: what the rows are called in a warning of
+            those that are cut.
 
     Raises:
+        UsageError: E_DATA, a row that can't be measured.
         UnsupportedError: what the task needs and the base does not have. HubcliError: as the task's own.
     """
     was_training = handle.model.training
     handle.model.eval()
     try:
         with torch.no_grad(), handle.using(expr):  # which tokenizer reads goes by what is in use
-            made = TASKS[task](Tools(config=handle.model.config, tokenizer=handle.tokenizer, **options))
+            tools = Tools(config=handle.model.config, tokenizer=handle.tokenizer, room=room(handle), **options)
+            made = TASKS[task](tools)
+            warn_of_cuts(made, part, made.keep(examples), None if tools.max_length == tools.room else "max_length")
+            made.fits(examples)
             found = made.answers(handle, examples, batch_size, tick)
     finally:
         handle.model.train(was_training)

@@ -25,13 +25,18 @@ def ready(recipe: Recipe, task: Task, parts: Mapping[str, Sequence[Example]]) ->
         lost = task.keep(rows)
         if part != "train":
             task.fits(rows)
-        if lost:
-            warnings.warn(_told(recipe, task, part, lost), HubcliWarning, stacklevel=3)
+        warn_of_cuts(task, part, lost, "train.max_length" if recipe.train.max_length == task.tools.max_length else None)
         cut[part] = len(lost)
     return cut
 
 
-def _told(recipe: Recipe, task: Task, part: str, lost: Sequence[str]) -> str:
-    size = task.tools.max_length
-    most = "train.max_length" if size == recipe.train.max_length else "what this base reads"
-    return f"{part}: {several(len(lost), 'row')} of more than {size} tokens, {most}, lose their end: {listed(lost)}"
+def warn_of_cuts(task: Task, part: str, lost: Sequence[str], asked: str | None) -> None:
+    """Say which rows lose their end.
+
+    Args:
+        lost: where they stand. asked: what sets the length; None: what the base reads under what is active.
+    """
+    if lost:
+        rows, size = several(len(lost), "row"), task.tools.max_length
+        told = f"{part}: {rows} of more than {size} tokens, {asked or 'what this base reads'}, lose their end: "
+        warnings.warn(told + listed(lost), HubcliWarning, stacklevel=4)

@@ -19,11 +19,11 @@ from hubcli.composition import Expr, Fuse
 from hubcli.errors import UnsupportedError
 from hubcli.families import Structure
 from hubcli.manifest import BaseModel, Installed
+from hubcli.predict import reads, room
 from hubcli.pretrained import drawn, pretrained
 from hubcli.recipe import Recipe
 from hubcli.training.evaluating import image_processor
 from hubcli.training.tasks import TASKS, Task, Tools
-from hubcli.training.tasks.base import reads
 
 Locate = Callable[[str], Installed]
 
@@ -50,6 +50,10 @@ class Setup:
     def speaks(self) -> Any:
         """What answers: the handle, so that heads beside the model's own modules are asked, else the model."""
         return self.handle or self.model
+
+    def room(self) -> int | None:
+        """How many tokens of a row the base has places for, under what trains; None where nothing limits them."""
+        return reads(Structure(self.model), self.tokenizer) if self.handle is None else room(self.handle)
 
     def parameters(self) -> list[nn.Parameter]:
         """What trains."""
@@ -106,7 +110,7 @@ def prepared(recipe: Recipe, labels: tuple[str, ...], *, locate: Locate | None, 
         tokenizer=tokenizer,
         processor=processor,
         labels=labels,
-        max_length=min(recipe.train.max_length, reads(model.config, tokenizer) or recipe.train.max_length),
+        max_length=recipe.train.max_length,
         max_answer=recipe.train.max_answer,
         compares=compares,
     )
@@ -116,6 +120,7 @@ def prepared(recipe: Recipe, labels: tuple[str, ...], *, locate: Locate | None, 
             parameter.requires_grad_(True)
     else:
         _attach(setup, labels, locate)
+    setup.task.narrow(setup.room())
     return setup
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +22,10 @@ LOGITS = 1 << 26  # numbers that one batch of logits may have: 256 MiB in float3
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What turns rows into tensors: `config` is the model's, `labels` in order of their ids, lengths in tokens."""
+    """What turns rows into tensors: `config` is the model's, `labels` in order of their ids, lengths in tokens.
+
+    `room` is how many tokens the model has places for, None where nothing limits them; `max_length` is no more than that.
+    """
 
     config: Any
     tokenizer: Any = None
@@ -30,6 +33,7 @@ class Tools:
     labels: tuple[str, ...] = ()
     max_length: int = 128
     max_answer: int = 64
+    room: int | None = None
     compares: bool = False  # whether answers are generated and compared, where a task may do without
 
 
@@ -56,6 +60,11 @@ class Task:
         """
         if self.tools.tokenizer is None:
             raise UnsupportedError(f"{self.name}: the base has no tokenizer", hint="base.tokenizer names a folder")
+
+    def narrow(self, room: int | None) -> None:
+        """Read no more tokens of a row than the model has places for, which is known once it carries what acts on it."""
+        size = self.tools.max_length
+        self.tools = replace(self.tools, room=room, max_length=size if room is None else min(size, room))
 
     @property
     def first(self) -> str:
@@ -205,13 +214,6 @@ def inputs_of(features: Sequence[Feature], tools: Tools, *, left: bool = False) 
     if "token_type_ids" in features[0]:
         batch["token_type_ids"] = padded([feature["token_type_ids"] for feature in features], 0, left=left)
     return batch
-
-
-def reads(config: Any, tokenizer: Any) -> int | None:
-    """How many tokens of a row a model has places for; None where nothing limits them."""
-    places = getattr(config, "max_position_embeddings", None) or 0
-    limit = getattr(tokenizer, "model_max_length", None) or places  # fewer, where a model's first places are taken
-    return min(places, limit) if places > 0 else None
 
 
 def too_long(example: Example, found: int, allowed: int, hint: str = "train.max_length") -> UsageError:

@@ -23,7 +23,6 @@ from hubcli.training.tasks.base import (
     on_device,
     pad_id,
     padded,
-    reads,
     tokens_of,
     too_long,
 )
@@ -77,8 +76,8 @@ class CausalLM(_Words):
         Raises:
             UsageError: E_DATA, with the row.
         """
-        room = reads(self.tools.config, self.tools.tokenizer) if self.tools.compares else None
-        if room is None:
+        room = self.tools.room
+        if room is None or not self.tools.compares:
             return
         for row in examples:
             found = len(self._prompt(row))
