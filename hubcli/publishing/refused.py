@@ -21,6 +21,7 @@ from hubcli.http import html_instead
 LOG_IN = "set HF_TOKEN, or log in: hf auth login"
 AGAIN = "run the same command again: it goes on from what is there"
 NO_RIGHT = "take a token that may write there, ask the repository's owner for the right, or take another --repo"
+_SHAPE = "is HF_ENDPOINT the URL of a Hugging Face Hub, or of a server that is compatible with it?"
 SHOWN = 300
 QUOTA = 507
 _PLAN = "refused, by the quota or the plan of this account"
@@ -34,16 +35,21 @@ _REFUSED: dict[int, tuple[type[HubcliError], str, str | None, str | None]] = {
 }
 
 
+_SHAPES = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # of a client that takes an answer apart
+
+
 class LostError(NetworkError):
-    """No answer, or a server that failed: what was asked may have been done, or not."""
+    """No answer that can be read, or a server that failed: what was asked may have been done, or not."""
 
 
 @contextlib.contextmanager
-def refusals(where: str, token: str | None) -> Iterator[None]:
+def refusals(where: str, token: str | None, *, writes: bool = False) -> Iterator[None]:
     """Errors of huggingface_hub and of its HTTP client as ours; `where` is the repository or the hub, for messages.
 
+    The body calls the client and takes its answers apart, and does nothing else: what it can't take apart is no hub's answer.
+
     Raises:
-        RaceError: 412. LostError: no connection, no answer, or 5xx.
+        RaceError: 412. LostError: no connection, no answer, or 5xx; an answer of another shape where the body `writes`.
         NetworkError: E_DENIED, E_RATE_LIMIT, E_TIMEOUT, E_NETWORK. OfflineError, NotFoundError, UsageError, PolicyError.
     """
     import httpx2
@@ -66,10 +72,21 @@ def refusals(where: str, token: str | None) -> Iterator[None]:
         cause = clean(str(error), token) or type(error).__name__
         raise LostError(f"{where} can't be reached", cause=cause, hint=_unreached()) from None
     except json.JSONDecodeError:
-        raise html_instead(where) from None
+        page = html_instead(where)
+        raise (LostError(page.message, cause=page.hint, hint=AGAIN) if writes else page) from None
     except (httpx2.HTTPError, ConnectionError) as error:
         cause = clean(str(error), token) or type(error).__name__
         raise LostError(f"{where}: the connection broke", cause=cause, hint=AGAIN) from None
+    except _SHAPES as error:
+        if isinstance(refusal := error.__cause__, errors.HfHubHTTPError):  # which the client put into words
+            raise _of_status(refusal.response.status_code, where, clean(str(error), token), bool(token)) from None
+        raise no_hub(where, f"{type(error).__name__}: {clean(str(error), token)}", writes=writes) from error
+
+
+def no_hub(where: str, cause: str, *, writes: bool = False) -> NetworkError:
+    """The error for an answer of another shape than a hub's."""
+    kind, hint = (LostError, AGAIN) if writes else (NetworkError, _SHAPE)
+    return kind(f"{where} does not answer as a hub does", cause=cause, hint=hint)
 
 
 def offline(switch: str, where: str) -> OfflineError:

@@ -80,13 +80,13 @@ class Hub:
         self.reads_only = False  # known once `accounts` was asked
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[HfApi]:
-        """The client for a few calls, whose errors become ours."""
+    def client(self, *, writes: bool = False) -> Iterator[HfApi]:
+        """The client for a few calls, whose errors become ours, as those of answers that it, or the body, can't take apart."""
         if self.offline:
             raise refused.offline(self.offline, self.where)
         from huggingface_hub import HfApi
 
-        with refused.refusals(self.where, self.token), bars():
+        with refused.refusals(self.where, self.token, writes=writes), bars():
             yield HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def accounts(self) -> tuple[str, ...]:
@@ -95,8 +95,8 @@ class Hub:
             raise refused.no_token(self.where)
         with self.client() as api:
             told = api.whoami()
-        self.reads_only = _reads_only(told)
-        names = [told.get("name"), *(one.get("name") for one in told.get("orgs") or ())]
+            self.reads_only = _reads_only(told)
+            names = [told.get("name"), *(one.get("name") for one in told.get("orgs") or ())]
         return tuple(str(name) for name in names if name)
 
 
@@ -167,7 +167,10 @@ class Repository(Hub):
         """The commits up to this one, newest first."""
         with self.client() as api:
             commits = api.list_repo_commits(self.name, revision=commit, repo_type=self.type)
-            return [Change(c.commit_id, f"{c.created_at:%Y-%m-%dT%H:%M:%SZ}", c.title, c.message) for c in commits]
+            found = [Change(c.commit_id, f"{c.created_at:%Y-%m-%dT%H:%M:%SZ}", c.title, c.message) for c in commits]
+        if not found:  # it has this commit at least
+            raise refused.no_hub(self.where, f"no commits up to {commit[:12]}")
+        return found
 
     def reader(self, commit: str) -> HubHttp:
         """Plain requests that take nothing from a cache, and answers from this commit alone."""
@@ -196,7 +199,7 @@ class Repository(Hub):
 
     def create(self, *, private: bool) -> None:
         """Make it where it is not there."""
-        with self.client() as api:
+        with self.client(writes=True) as api:
             api.create_repo(self.name, private=private or None, repo_type=self.type, exist_ok=True)
 
     def commit(
@@ -212,7 +215,7 @@ class Repository(Hub):
         """One commit on top of `parent`; huggingface_hub's CommitInfo. RaceError where main is elsewhere by now."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        with self.client() as api, plain_uploads(self.endpoint):
+        with self.client(writes=True) as api, plain_uploads(self.endpoint):
             adds = [CommitOperationAdd(file.path, file.source or file.data or b"") for file in files]
             try:
                 return api.create_commit(
@@ -232,7 +235,7 @@ class Repository(Hub):
         """Name a commit; RaceError where the name is taken."""
         from huggingface_hub.errors import HfHubHTTPError
 
-        with self.client() as api:
+        with self.client(writes=True) as api:
             try:
                 api.create_tag(self.name, tag=name, revision=commit, repo_type=self.type)
             except HfHubHTTPError as error:
