@@ -121,7 +121,8 @@ def check(out: Output, folder: str, against: str | None, by: str | None) -> int:
     With --against also what a change may not do: alter or take away a release (only yanked, status and status_reason
     change) or its files, add a name that is nearly another, or a file that nothing names. With --by also whether USER may
     make it, by _owners.json as it was before: entries of a group are changed by its owners, a new group belongs to who adds
-    it. What else lies in the folder (.github, a README) is not looked at.
+    it. What else lies in the folder (.github, a README) is not looked at, but for a built site (index.json): who reads the
+    folder gets its entries, so it has to be built of those beside it, or with --against to be the one that is there.
     """
     report = api.index_check(folder, against=against, by=by)
     lines = [

@@ -5,22 +5,23 @@ What a reader tolerates (keys from a newer writer) is a fault here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hubcli import strict_json
-from hubcli.errors import EntryError, UsageError
+from hubcli.errors import EntryError, NotFoundError, UsageError
 from hubcli.frozen import frozen
 from hubcli.index.changes import changes, dicts, listing, times
 from hubcli.index.entries import check_entry
 from hubcli.index.owners import PERSON, change_faults, read_owners, state_faults
 from hubcli.index.required import doubts, unmet
 from hubcli.index.similar import near_collisions, near_groups
-from hubcli.index.sources import ENTRY_LIMIT, FILES, META, read_meta
+from hubcli.index.sources import ENTRY_LIMIT, FILES, META, STATIC, Digest, Raw, read_meta
 from hubcli.index.state import OWNERS, State, folder_state
-from hubcli.index.static import measure
+from hubcli.index.static import StaticFolderSource, measure
 from hubcli.schema import Fault, shown
 
 Found = tuple[str, Fault]
@@ -42,7 +43,12 @@ class Report:
 
 
 def check_folder(
-    folder: Path, *, against: State | Path | None = None, by: str | None = None, now: datetime | None = None
+    folder: Path,
+    *,
+    against: State | Path | None = None,
+    by: str | None = None,
+    now: datetime | None = None,
+    site: bool = True,
 ) -> Report:
     """Check an index folder, and what it changes of an older state.
 
@@ -51,6 +57,7 @@ def check_folder(
         against: an older state of the same folder: what was published there must not have changed.
         by: who proposes the change, to be held against the owners of the older state.
         now: the time that nothing new may be ahead of; None asks the clock.
+        site: look at a built site that lies at the folder's root too. A mirror checks its entries before it builds theirs.
 
     Raises:
         NotFoundError: there is no such folder.
@@ -67,6 +74,7 @@ def check_folder(
         (ascii(link)[1:-1], Fault("", "a regular file", "a link, a folder or a device", "E_PATH_UNSAFE"))
         for link in state.links
     ]
+    faults += _site(folder, state, base) if site else ()
     faults += _stored_files(folder, state, documents.values())
     faults += [*_cycles(documents), *unmet(documents)]
     published = _parsed(base) if base else {}
@@ -88,6 +96,38 @@ def _documents(state: State) -> tuple[dict[str, Any], list[Found]]:
         if isinstance(checked.document, dict):
             documents[name] = checked.document
     return documents, faults
+
+
+def _site(folder: Path, state: State, base: State | None) -> Iterator[Found]:
+    """A built site at the root, which readers take for the index: it has to be of the entries beside it, or that of before."""
+    parts = [STATIC] if state.site is not None else sorted(path.name for path in folder.glob("entries*.jsonl.gz"))
+    if not parts or any(link == STATIC or link.startswith("entries") for link in state.links):
+        return
+    expected = "no part of a built site, which belongs beside the index folder"
+    if state.site is None:
+        yield from ((part, Fault("", expected, "a file of one", "E_SNAPSHOT")) for part in parts)
+        return
+    try:
+        _, snapshot = StaticFolderSource(folder).changed("") or ("", None)
+        assert snapshot is not None, "a site that was never seen has a state"
+        served = _digest(snapshot.entries)
+    except (EntryError, NotFoundError) as error:
+        yield STATIC, Fault("", "a site that can be read, or none", error.message, "E_SNAPSHOT")
+        return
+    same = base is not None and base.site == state.site
+    wanted = served if same else _digest(state.entries.items())
+    if {served, snapshot.sha256} != {wanted}:
+        expected = f"none, or one built of the entries beside it (snapshot {wanted[:12]})"
+        yield STATIC, Fault("snapshot", expected, shown(snapshot.sha256), "E_SNAPSHOT")
+    elif not same and snapshot.endpoint != (endpoint := read_meta(folder).get("endpoint")):
+        yield STATIC, Fault("endpoint", f"that of {META}: {shown(endpoint)}", shown(snapshot.endpoint), "E_SNAPSHOT")
+
+
+def _digest(entries: Iterable[Raw]) -> str:
+    digest = Digest()
+    for name, raw in entries:
+        digest.add(name, hashlib.sha256(raw).hexdigest())
+    return digest.hexdigest()
 
 
 def _parsed(base: State) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.index.git_runner import git
-from hubcli.index.sources import ENTRY_LIMIT, FILES, META, entry_name
+from hubcli.index.sources import ENTRY_LIMIT, FILES, META, STATIC, entry_name
 from hubcli.index.state import OWNERS, OWNERS_LIMIT, State
 
 MAX_LISTING = 256 * 1024 * 1024
@@ -76,7 +76,7 @@ def revision_state(folder: Path, revision: str) -> State:
     listed = list(_blobs(listing, where))
     blobs = [blob for blob in listed if blob.oid is not None]
     links = tuple(sorted(blob.path for blob in listed if blob.oid is None and blob.path.count("/") < 2))
-    wanted = [blob for blob in blobs if blob.path in (META, OWNERS) or entry_name(blob.path)]
+    wanted = [blob for blob in blobs if blob.path in (META, OWNERS, STATIC) or entry_name(blob.path)]
     data = _read(folder, wanted, where)
     return State(
         where,
@@ -85,6 +85,7 @@ def revision_state(folder: Path, revision: str) -> State:
         data.get(OWNERS),
         frozenset(blob.path.partition("/")[2] for blob in blobs if blob.path.startswith(f"{FILES}/")),
         links,
+        data.get(STATIC),
     )
 
 

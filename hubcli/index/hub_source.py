@@ -77,7 +77,7 @@ class HubIndexSource:
         files = {file.path: file for file in files_of(self._http, self._repo, commit)}
         root = self._url(commit, FILES)
         roots = (root,) if any(path.startswith(f"{FILES}/") for path in files) else ()
-        entries = {name: file for path, file in files.items() if (name := entry_name(path)) and path != INDEX}
+        entries = {name: file for path, file in files.items() if (name := entry_name(path))}
         if not entries and {INDEX, ENTRIES} <= files.keys():
             document = read_index(self._fetch(commit, files[INDEX]), f"{self.where}/{INDEX}")
             site = self._site(commit, files[ENTRIES], document)

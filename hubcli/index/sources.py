@@ -176,6 +176,6 @@ def entry_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 def entry_name(path: str) -> str | None:
     """The entry whose file this path is, by the rule of `entry_files`; None for any other file."""
     group, slash, rest = path.partition("/")
-    if group.startswith(("_", ".")) or "/" in rest or not path.endswith(".json"):
+    if group.startswith(("_", ".")) or "/" in rest or not path.endswith(".json") or path == STATIC:
         return None
     return path.removesuffix(".json") if rest or not slash else None

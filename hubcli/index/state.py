@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hubcli.errors import NotFoundError
 from hubcli.frozen import frozen
-from hubcli.index.sources import ENTRY_LIMIT, FILES, META, entry_files, read_entries
+from hubcli.index.sources import ENTRY_LIMIT, FILES, META, META_LIMIT, STATIC, entry_files, read_entries
 
 OWNERS = "_owners.json"
 OWNERS_LIMIT = 1024 * 1024
@@ -17,7 +17,8 @@ OWNERS_LIMIT = 1024 * 1024
 @frozen
 class State:
     """`entries`: name as the path says it → bytes, one too many of what is over the limit; `meta` and `owners`: the bytes of
-    `_index.json` and `_owners.json`, or None; `stored`: names in `_files/`; `links`: what is no regular file or folder.
+    `_index.json` and `_owners.json`, or None; `stored`: names in `_files/`; `links`: what is no regular file or folder; `site`:
+    the bytes of `index.json`, which makes readers of a folder take the site for the index, or None.
     """
 
     where: str
@@ -26,6 +27,7 @@ class State:
     owners: bytes | None = None
     stored: frozenset[str] = frozenset()
     links: tuple[str, ...] = ()
+    site: bytes | None = None
 
 
 def folder_state(folder: Path) -> State:
@@ -47,6 +49,7 @@ def folder_state(folder: Path) -> State:
         _read(folder / OWNERS, OWNERS_LIMIT, linked),
         frozenset(name for name in stored if f"{FILES}/{name}" not in linked),
         links,
+        _read(folder / STATIC, META_LIMIT, linked),
     )
 
 

@@ -196,7 +196,7 @@ class Run:
     def _check(self) -> None:
         """Stop at a fault of the new state. Files that were lost are none, and bad ones that nothing lists are removed."""
         folder, used, faults = self.mirror.folder, self._used(), []
-        for file, fault in check_folder(folder).faults:
+        for file, fault in check_folder(folder, site=False).faults:
             stored = re.fullmatch(rf"{FILES}/([0-9a-f]{{64}})", file)
             if stored and fault.id == "E_HASH" and stored[1] not in used:
                 self._remove(folder / file)

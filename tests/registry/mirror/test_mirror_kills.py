@@ -100,9 +100,9 @@ def test_a_state_with_faults_is_never_served(index: IndexFolder, there: Path, mo
     before = (there / "index.json").read_bytes()
     checked = check_folder
 
-    def lying(folder: Path) -> Any:
+    def lying(folder: Path, **options: Any) -> Any:
         (next((folder / "_files").iterdir())).unlink()
-        return checked(folder)
+        return checked(folder, **options)
 
     monkeypatch.setattr(running, "check_folder", lying)
     with pytest.raises(EntryError):
