@@ -8,7 +8,7 @@
         discussions/<number>.json                     a discussion; of a pull request also its newest commit
         contents.json                                 derived: the contents of all commits, see `contents`
         pending/<sha256>                              its size: an LFS object that was sent and no commit names yet
-    FOLDER/.hub/{models,datasets}/<org>--<name>.moved.json    the id that a moved repo has now
+    FOLDER/.hub/moved/{models,datasets}/<org>--<name>.json    the id that the repo which was moved away from this one has now
     FOLDER/.hub/locks/{models,datasets}/<org>--<name> held while the repo of this id comes, changes or goes
     FOLDER/.hub/uploads/, trash/, aside/              bytes on their way in; deleted repos and blobs on their way out
 
@@ -32,7 +32,6 @@ from hubcli.server.objects import FORMAT_V, Settings, check_format
 from hubcli.server.repo import MAIN, Repo
 
 STATE = ".hub"
-_MOVED = ".moved.json"
 _MOST_MOVES = 16  # a repo moved more often than this is found under its newest ids alone
 
 
@@ -92,9 +91,9 @@ class RepoStore:
     def lead_past(self, repo_type: str, repo_id: str) -> None:
         """Old ids that led to this one, under which no repo is, lead where it leads itself, or nowhere."""
         onward = self._onward(self.moved_path(repo_type, repo_id))
-        for path in self.path_of(repo_type, repo_id).parent.glob(f"*{_MOVED}"):
+        for path in self.moved_path(repo_type, repo_id).parent.glob("*.json"):
             try:
-                leads_here = self._onward(path) == repo_id
+                leads_here = path.is_file() and self._onward(path) == repo_id
             except IntegrityError:  # one damaged document is told to who asks for its id
                 continue
             if not leads_here:
@@ -119,9 +118,9 @@ class RepoStore:
         return self.state / "locks" / path.relative_to(self.state)
 
     def moved_path(self, repo_type: str, repo_id: str) -> Path:
-        """Where it is kept which id a repo has that was moved away from this one."""
+        """Where it is kept which id a repo has that was moved away from this one: apart from the repos, whose names it has."""
         path = self.path_of(repo_type, repo_id)
-        return path.with_name(f"{path.name}{_MOVED}")
+        return self.state / "moved" / path.parent.name / f"{path.name}.json"
 
 
 def _moved_to(document: dict[str, Any]) -> str:

@@ -110,7 +110,7 @@ def tidy(store: RepoStore) -> None:
     import shutil
 
     old = time.time() - _OLD_SECONDS
-    for pattern in ("uploads/*", "blobs/.tmp-*", "*s/*/.tmp-*", "*s/*/*/.tmp-*"):
+    for pattern in ("uploads/*", "blobs/.tmp-*", "*s/*/.tmp-*", "*s/*/*/.tmp-*", "moved/*/.tmp-*"):
         for path in store.state.glob(pattern):
             with contextlib.suppress(OSError):  # another server tidies too, or the folder can't be written
                 if path.is_file() and path.stat().st_mtime < old:

@@ -77,6 +77,18 @@ def found(store: RepoStore, name: str) -> str:
 
 def test_a_damaged_move_stops_nobody_else(hub: Path) -> None:
     store = RepoStore(hub)
-    (hub / ".hub/models").mkdir(parents=True)
-    (hub / ".hub/models/acme--z.moved.json").write_text("{")
+    (hub / ".hub/moved/models/acme--y.json").mkdir(parents=True)
+    (hub / ".hub/moved/models/acme--z.json").write_text("{")
     assert whole.create(store, Settings("acme/a", "model", timestamp(), "hub"), "member").id == "acme/a"
+
+
+@pytest.mark.parametrize("name", ["a.moved.json", "a.json", "moved"])
+def test_a_repo_may_have_any_name_beside_one_that_moved(hub: Path, name: str) -> None:
+    store = RepoStore(hub)
+    for made in ("a", name):
+        whole.create(store, Settings(f"acme/{made}", "model", timestamp(), "hub"), "member")
+    whole.move(store.repo("model", "acme/a"), "acme/b")
+    for made in ("a", "c"):
+        whole.create(store, Settings(f"acme/{made}", "model", timestamp(), "hub"), "member")
+    whole.move(store.repo("model", f"acme/{name}"), "acme/d")
+    assert {one: found(store, one) for one in ("a", "b", "c", name)} == {"a": "a", "b": "b", "c": "c", name: "d"}
