@@ -10,7 +10,9 @@ from typing import Any
 from hubcli.schema import Fault, shown
 
 MUTABLE = ("yanked", "status", "status_reason")
+NULLABLE = ("method", "expression", "base", "task", "hub", "origin", "head")  # fields of a release where null says "none"
 CLOCKS_DIFFER = timedelta(minutes=10)
+_NOTHING = object()  # what is not there, where null is
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -33,32 +35,49 @@ def changes(old: dict[str, Any], new: dict[str, Any] | None) -> list[Fault]:
     """What was published and is other now: a release may only change `yanked`, `status` and `status_reason`."""
     if new is None:
         return [Fault("", "the published entry", "nothing", "E_IMMUTABLE")]
-    now = {release.get("version"): (n, release) for n, release in enumerate(dicts(new.get("releases")))}
+    now = {_version(release): (n, release) for n, release in enumerate(dicts(new.get("releases")))}
     faults = [
         Fault(key, shown(old.get(key)), shown(new.get(key)), "E_IMMUTABLE")
         for key in ("name", "kind")
         if old.get(key) != new.get(key)
     ]
     for release in dicts(old.get("releases")):
-        version = release.get("version")
+        version = _version(release)
         if version not in now:
             faults.append(Fault("releases", f"version {shown(version)}, which is published", "nothing", "E_IMMUTABLE"))
             continue
         number, current = now[version]
-        kept = {k: v for k, v in release.items() if k not in MUTABLE}
-        faults += _differences(kept, {k: v for k, v in current.items() if k not in MUTABLE}, f"releases[{number}]")
+        faults += _differences(_fixed(release), _fixed(current), f"releases[{number}]")
     return faults
 
 
+def _version(release: dict[str, Any]) -> str:
+    """The version that a release says it is; of what is no text, its JSON."""
+    version = release.get("version")
+    return version if isinstance(version, str) else shown(version)
+
+
+def _fixed(release: dict[str, Any]) -> dict[str, Any]:
+    """What of a release never changes; a field that says "none" by null is as good as none."""
+    return {k: v for k, v in release.items() if k not in MUTABLE and not (v is None and k in NULLABLE)}
+
+
 def _differences(old: Any, new: Any, at: str) -> list[Fault]:
+    """Where two values differ as JSON: 8 is not 8.0 and not true, and null is something."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [fault for key in keys for fault in _differences(old.get(key), new.get(key), f"{at}.{key}")]
-    if isinstance(old, list) and isinstance(new, list):
-        pairs = enumerate(zip_longest(old, new))
-        return [fault for number, (a, b) in pairs for fault in _differences(a, b, f"{at}[{number}]")]
-    same = old == new and isinstance(old, bool) == isinstance(new, bool)
-    return [] if same else [Fault(at, f"{shown(old)} as published", shown(new), "E_IMMUTABLE")]
+        pairs = [(f"{at}.{key}", old.get(key, _NOTHING), new.get(key, _NOTHING)) for key in keys]
+    elif isinstance(old, list) and isinstance(new, list):
+        longest = zip_longest(old, new, fillvalue=_NOTHING)
+        pairs = [(f"{at}[{number}]", a, b) for number, (a, b) in enumerate(longest)]
+    else:
+        same = type(old) is type(new) and repr(old) == repr(new)
+        return [] if same else [Fault(at, f"{_told(old)} as published", _told(new), "E_IMMUTABLE")]
+    return [fault for field, a, b in pairs for fault in _differences(a, b, field)]
+
+
+def _told(value: Any) -> str:
+    return "nothing" if value is _NOTHING else shown(value)
 
 
 def times(old: dict[str, Any] | None, new: dict[str, Any], now: datetime) -> Iterator[Fault]:
