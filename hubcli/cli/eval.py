@@ -65,7 +65,8 @@ def eval_(
     """Measure an adapter or a composition on labelled data.
 
     EXPR is a ref, or blocks of refs; a Parallel is measured child by child. The task decides the figures: accuracy, F1 and MCC;
-    F1 over spans; perplexity; exact match. Each has a 95 % interval: Wilson's for shares of rows, else a bootstrap over rows.
+    F1 over spans, or over words where tags spell none; perplexity; exact match. Each has a 95 % interval: Wilson's for shares
+    of rows, else a bootstrap over rows.
     Figures of a single ref are kept: an installed adapter's in its record, where 'hubcli info' shows them, a folder's in
     its manifest.json, or in a metrics.json beside its files. Needs the extra train.
     """

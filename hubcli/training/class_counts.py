@@ -15,6 +15,18 @@ def counted(told: Numbers, said: Numbers, k: int) -> Numbers:
     return np.stack([_sizes(group, k + 1)[..., :k] for group in groups], axis=-2)
 
 
+def summed(each: Numbers, rows: Numbers) -> Numbers:
+    """The counts (..., 3, k) of draws of rows (..., n), of each row's own (m, 3, k)."""
+    drawn = _sizes(rows, len(each))
+    return (drawn @ each.reshape(len(each), -1)).reshape(*drawn.shape[:-1], *each.shape[1:])
+
+
+def accuracy(counts: Numbers) -> Numbers:
+    """The share that is right."""
+    found: Numbers = counts[..., 2, :].sum(-1) / np.maximum(1, counts[..., 0, :].sum(-1))
+    return found
+
+
 def _sizes(classes: Numbers, k: int) -> Numbers:
     """How many of (..., n) are of each class (..., k)."""
     flat = classes.reshape(-1, classes.shape[-1])

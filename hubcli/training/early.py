@@ -12,8 +12,9 @@ from hubcli.plugins import plugins
 from hubcli.pretrained import device_of
 from hubcli.recipe import FULL, FUSION, Recipe
 from hubcli.schema import faults_of
+from hubcli.training.metrics import spell_spans
 
-# task -> all of its figures; a classification of two labels has f1 in place of f1_macro
+# task -> all of its figures; a classification of two labels has f1 in place of f1_macro, tags that spell no spans have `WORDS`
 NAMES = {
     "SEQ_CLS": ("accuracy", "f1_macro", "mcc", "loss"),
     "TOKEN_CLS": ("f1", "precision", "recall", "accuracy", "loss"),
@@ -21,6 +22,7 @@ NAMES = {
     "SEQ_2_SEQ_LM": ("exact_match", "perplexity", "loss"),
     "IMG_CLS": ("accuracy", "f1_macro", "mcc", "loss"),
 }
+WORDS = ("accuracy", "f1_macro_words", "loss")
 
 
 def check(recipe: Recipe, labels: Sequence[str], parts: Mapping[str, Sequence[Any]]) -> None:
@@ -46,6 +48,8 @@ def check(recipe: Recipe, labels: Sequence[str], parts: Mapping[str, Sequence[An
 
 def names(task: str, labels: Sequence[str]) -> tuple[str, ...]:
     """The figures that a task has."""
+    if task == "TOKEN_CLS" and not spell_spans(labels):
+        return WORDS
     return tuple("f1" if name == "f1_macro" and len(labels) == 2 else name for name in NAMES[task])
 
 

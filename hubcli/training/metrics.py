@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,14 +27,8 @@ LEVEL = 0.95
 RESAMPLES = 2000
 AT_ONCE = 4_000_000  # numbers that one batch of resamples holds
 MOST = 700.0  # nats a token whose perplexity still is a number
-# task -> the figure that speaks for it
-FIRST = {
-    "SEQ_CLS": "accuracy",
-    "TOKEN_CLS": "f1",
-    "CAUSAL_LM": "perplexity",
-    "SEQ_2_SEQ_LM": "exact_match",
-    "IMG_CLS": "accuracy",
-}
+SPAN_TAG = re.compile("O|[BI]|[BIESLU]-.+")  # BIO, BIOES and BILOU; bare B and I, of spans of one type
+_BIOES = {"L-": "E-", "U-": "S-"}  # BILOU's last and unit, as seqeval knows them
 _DRAWS = ContextVar("_DRAWS", default=True)
 LOWER_IS_BETTER = frozenset({"perplexity", "loss"})
 
@@ -59,14 +54,14 @@ def classified(
     Raises:
         UsageError: no rows, or not one answer a reference. MissingExtraError: scikit-learn or scipy is not installed.
     """
-    _same(references, predicted)
-    np, sk, n = _library("numpy"), _library("sklearn.metrics"), len(references)
+    same_length(references, predicted)
+    np, sk, n = library("numpy"), library("sklearn.metrics"), len(references)
     k = max(len(labels), *(1 + max(side) for side in (references, predicted)))
     from hubcli.training import class_counts as counts
 
     told, said = np.asarray(references), np.asarray(predicted)
     two = len(labels) == 2 and k == 2
-    with _quiet():
+    with quiet():
         correct = int(sk.accuracy_score(references, predicted, normalize=False))
         if two:
             f1 = sk.f1_score(references, predicted, labels=[0, 1], pos_label=1, zero_division=0.0)
@@ -85,7 +80,7 @@ def classified(
 
 
 def tagged(references: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], seed: int = 0) -> list[Figure]:
-    """F1, precision and recall of the spans that tags (BIO and its kin) spell, and accuracy a token. n counts sentences.
+    """F1, precision and recall of the spans that tags (BIO, BIOES, BILOU) spell, and accuracy a token. n counts sentences.
 
     A span is right when its type, first and last token are. Spans are read as conlleval reads them: an I- with no B- before it
     begins one.
@@ -93,12 +88,10 @@ def tagged(references: Sequence[Sequence[str]], predicted: Sequence[Sequence[str
     Raises:
         UsageError: no rows, or not one answer a token. MissingExtraError: seqeval or scipy is not installed.
     """
-    _same(references, predicted)
-    for one, other in zip(references, predicted, strict=True):
-        _same(one, other, of="tags", few=True)
-    np, seqeval = _library("numpy"), _library("seqeval.metrics")
-    told, said = [list(row) for row in references], [list(row) for row in predicted]
-    with _quiet():
+    _same_words(references, predicted)
+    np, seqeval = library("numpy"), library("seqeval.metrics")
+    told, said = ([[_BIOES.get(t[:2], t[:2]) + t[2:] for t in row] for row in side] for side in (references, predicted))
+    with quiet():
         counts = np.asarray([_counts(one, other) for one, other in zip(told, said, strict=True)])
         point = {
             "f1": seqeval.f1_score(told, said, zero_division=0),
@@ -113,6 +106,45 @@ def tagged(references: Sequence[Sequence[str]], predicted: Sequence[Sequence[str
     return [Figure(name, float(value), len(told), over(name)) for name, value in point.items()]
 
 
+def spell_spans(labels: Iterable[str]) -> bool:
+    """Whether tags spell spans: each is O, or says where in a span of its type a word stands."""
+    return all(SPAN_TAG.fullmatch(label) for label in labels)
+
+
+def tagged_words(
+    references: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]], labels: int, seed: int = 0
+) -> list[Figure]:
+    """Accuracy, and the mean F1 of the tags that occur, over words: of tags (as ids below `labels`) that spell no spans.
+
+    n counts sentences, and these are what the intervals draw.
+
+    Raises:
+        UsageError: no words, or not one answer a word. MissingExtraError: scikit-learn or scipy is not installed.
+    """
+    _same_words(references, predicted)
+    np, sk, n = library("numpy"), library("sklearn.metrics"), len(references)
+    from hubcli.training import class_counts as counts
+
+    told, said = ([tag for row in side for tag in row] for side in (references, predicted))
+    same_length(told, said, of="words")
+    with quiet():
+        f1 = float(sk.f1_score(told, said, average="macro", zero_division=0.0))
+    each = np.stack(
+        [
+            counts.counted(np.asarray(a, int), np.asarray(b, int), labels)
+            for a, b in zip(references, predicted, strict=True)
+        ]
+    )
+
+    def over(statistic: Callable[[Array], Array]) -> Interval | None:
+        return _bootstrap(lambda rows: statistic(counts.summed(each, rows)), n, seed, wide=3 * labels)
+
+    return [
+        Figure("accuracy", float(sk.accuracy_score(told, said)), n, over(counts.accuracy)),
+        Figure("f1_macro_words", f1, n, over(counts.macro_f1)),
+    ]
+
+
 def modelled(losses: Sequence[float], tokens: Sequence[int], seed: int = 0) -> list[Figure]:
     """Perplexity and loss (nats a token) from what each row lost in all (nats) and how many of its tokens counted.
 
@@ -122,8 +154,8 @@ def modelled(losses: Sequence[float], tokens: Sequence[int], seed: int = 0) -> l
         UsageError: no rows, not one number of tokens a loss, or no token that counts.
         HubcliError: a loss that is no number. MissingExtraError: scipy is not installed.
     """
-    _same(losses, tokens)
-    np = _library("numpy")
+    same_length(losses, tokens)
+    np = library("numpy")
     nats, count = np.asarray(losses, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
     if not np.isfinite(nats).all():
         wrong = int(np.flatnonzero(~np.isfinite(nats))[0])
@@ -146,47 +178,32 @@ def matched(references: Sequence[str], predicted: Sequence[str]) -> list[Figure]
     Raises:
         UsageError: no rows, or not one answer a reference. MissingExtraError: scipy is not installed.
     """
-    _same(references, predicted)
+    same_length(references, predicted)
     hits = sum(one.split() == other.split() for one, other in zip(references, predicted, strict=True))
     return [_share("exact_match", hits, len(references))]
 
 
-def paired(one: Sequence[float], other: Sequence[float]) -> tuple[float, Interval | None]:
-    """The mean of one - other, seed by seed, with its paired 95 % t interval; None in its place for one seed.
+def same_length(references: Sequence[Any], predicted: Sequence[Any], *, of: str = "rows", few: bool = False) -> None:
+    """Refuse sides that are not as long as each other, and empty ones but where `few` of them are to be expected.
 
     Raises:
-        UsageError: no values, or not as many of one as of the other. MissingExtraError: scipy is not installed.
+        UsageError: names what there is.
     """
-    _same(one, other, of="values")
-    return over_seeds([mine - its for mine, its in zip(one, other, strict=True)])
-
-
-def over_seeds(values: Sequence[float]) -> tuple[float, Interval | None]:
-    """Mean and 95 % t interval of one value a seed; None in place of the interval for one seed.
-
-    Raises:
-        UsageError: no values. MissingExtraError: scipy is not installed.
-    """
-    _same(values, values, of="values")
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    stats = _library("scipy.stats")
-    with _quiet():
-        half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
-    return mean, (mean - half, mean + half)
-
-
-def _same(references: Sequence[Any], predicted: Sequence[Any], *, of: str = "rows", few: bool = False) -> None:
     if len(references) != len(predicted):
         raise UsageError(f"expected as many {of} on both sides, found {len(references)} and {len(predicted)}")
     if not len(references) and not few:
         raise UsageError(f"nothing to measure: no {of}", id="E_DATA")
 
 
+def _same_words(references: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]]) -> None:
+    same_length(references, predicted)
+    for one, other in zip(references, predicted, strict=True):
+        same_length(one, other, of="tags", few=True)
+
+
 def _share(name: str, hits: int, n: int) -> Figure:
     """A proportion with Wilson's interval."""
-    found = _library("scipy.stats").binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
+    found = library("scipy.stats").binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
     return Figure(name, hits / n, n, (float(found.low), float(found.high)))
 
 
@@ -194,8 +211,8 @@ def _bootstrap(statistic: Callable[[Array], Array], n: int, seed: int, wide: int
     """The percentile interval of a statistic of rows (places among n; its last axis is drawn). `wide`: numbers a draw."""
     if n < 2 or not _DRAWS.get():
         return None
-    np, stats = _library("numpy"), _library("scipy.stats")
-    with _quiet():
+    np, stats = library("numpy"), library("scipy.stats")
+    with quiet():
         found = stats.bootstrap(
             (np.arange(n),),
             lambda rows, axis: statistic(rows),
@@ -213,14 +230,14 @@ def _bootstrap(statistic: Callable[[Array], Array], n: int, seed: int, wide: int
 
 def _counts(told: list[str], said: list[str]) -> tuple[int, int, int, int, int]:
     """Of one sentence: spans right, said and told, tokens right and all."""
-    entities = _library("seqeval.metrics.sequence_labeling").get_entities
+    entities = library("seqeval.metrics.sequence_labeling").get_entities
     true, found = set(entities(told)), set(entities(said))
     hits = sum(one == other for one, other in zip(told, said, strict=True))
     return len(true & found), len(found), len(true), hits, len(told)
 
 
 def _ratio(above: Array, below: Array) -> Array:
-    np = _library("numpy")
+    np = library("numpy")
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
@@ -258,7 +275,12 @@ def check_installed() -> None:
         raise _missing(f"no {', no '.join(missing)}")
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """A package of the extra `train`, imported where it serves.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -266,12 +288,11 @@ def _library(name: str) -> Any:
 
 
 def _missing(why: str) -> MissingExtraError:
-    hint = "pip install 'hubcli[train]'"
-    return MissingExtraError("figures need packages that are not installed", cause=why, hint=hint)
+    return MissingExtraError("figures need packages not installed here", cause=why, hint="pip install 'hubcli[train]'")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What the libraries warn of (one class alone, no span) is answered here, in what is documented to come out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,6 +12,7 @@ import sklearn.metrics as sk
 
 from hubcli.errors import HubcliError, MissingExtraError, UsageError
 from hubcli.training import metrics
+from hubcli.training.compare import seeds
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -199,7 +200,9 @@ def test_tags(seed):
         ([["O", "O"]], [["O", "O"]], 0.0, 1.0),
         ([["B-X", "O"]], [["O", "O"]], 0.0, 0.5),
         ([["B-X"], []], [["B-X"], []], 1.0, 1.0),
-        ([["NOUN", "VERB"]], [["NOUN", "VERB"]], 1.0, 1.0),
+        ([["U-X", "B-Y", "L-Y"]], [["U-X", "B-Y", "L-Y"]], 1.0, 1.0),
+        ([["U-X", "U-X", "O"]], [["U-X", "O", "O"]], 2 / 3, 2 / 3),
+        ([["B", "I", "O"]], [["B", "I", "B"]], 2 / 3, 2 / 3),
     ],
 )
 def test_degenerate_tags(told, said, f1, accuracy, capfd):
@@ -207,6 +210,47 @@ def test_degenerate_tags(told, said, f1, accuracy, capfd):
     assert (found["f1"].value, found["accuracy"].value) == (f1, accuracy)
     assert all(math.isfinite(x) for f in found.values() for x in (f.value, *(f.interval or ())))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "spans"),
+    [
+        (("O", "B-PER", "I-PER"), True),
+        (("B-X", "I-X", "O", "E-X", "S-X", "L-Y", "U-Y"), True),
+        (("O", "B", "I"), True),
+        (("VB", "DT", "RB"), False),
+        (("O", "OFFICE", "OTHER"), False),
+        (("O", "B-PER", "I-PER", "X"), False),
+        (("E", "S"), False),
+    ],
+)
+def test_tags_that_spell_spans(labels, spans):
+    assert metrics.spell_spans(labels) is spans
+
+
+@pytest.mark.parametrize(("k", "seed"), [(2, 1), (3, 2), (17, 3)])
+def test_tags_that_spell_no_spans_are_counted_over_words(k, seed):
+    told, said = sentences(60, seed, rng_tags=range(k))
+    flat = [[tag for row in side for tag in row] for side in (told, said)]
+    found = metrics.tagged_words(told, said, k, seed=4)
+    f1s, right, _ = brute(*flat, k)
+    known = [f1 for f1 in f1s if f1 is not None]
+    want = {"accuracy": right / len(flat[0]), "f1_macro_words": sum(known) / len(known)}
+    assert {figure.name: figure.value for figure in found} == pytest.approx(want)
+    places = np.random.default_rng(4).integers(0, 60, (metrics.RESAMPLES, 60))
+    drawn = []
+    for rows in places:
+        f1s, right, _ = brute(*([tag for i in rows for tag in side[i]] for side in (told, said)), k)
+        known = [f1 for f1 in f1s if f1 is not None]
+        drawn.append((right / sum(len(told[i]) for i in rows), sum(known) / len(known)))
+    for figure, own in zip(found, np.transpose(drawn), strict=True):
+        assert figure.n == 60 and figure.interval == pytest.approx(np.percentile(own, [2.5, 97.5]))
+
+
+def test_half_of_the_words_wrong_is_no_f1_of_one():
+    """Tags that begin alike are other tags: 'VB' and 'DT' have letters that a reader of spans knows."""
+    accuracy, f1 = metrics.tagged_words([[0, 1], [2, 3]], [[0, 2], [2, 1]], 4)
+    assert (accuracy.value, f1.value) == (0.5, pytest.approx((1 + 0 + 2 / 3 + 0) / 4))
 
 
 def test_rows_without_a_counted_token_say_nothing():
@@ -224,12 +268,12 @@ def test_exact_match():
 
 def test_over_seeds():
     """t with 2 degrees of freedom is 4.30265; the deviation of 1, 2, 6 is sqrt(7)."""
-    mean, interval = metrics.over_seeds([1.0, 2.0, 6.0])
+    mean, interval = seeds.over_seeds([1.0, 2.0, 6.0])
     half = 4.302652729911275 * math.sqrt(7) / math.sqrt(3)
     assert (mean, interval) == (3.0, pytest.approx((3 - half, 3 + half)))
-    assert metrics.over_seeds([0.5]) == (0.5, None)
-    assert metrics.over_seeds([0.5, 0.5]) == (0.5, (0.5, 0.5))
-    assert metrics.paired([3.0, 5.0, 10.0], [2.0, 3.0, 4.0]) == (3.0, pytest.approx((3 - half, 3 + half)))
+    assert seeds.over_seeds([0.5]) == (0.5, None)
+    assert seeds.over_seeds([0.5, 0.5]) == (0.5, (0.5, 0.5))
+    assert seeds.paired([3.0, 5.0, 10.0], [2.0, 3.0, 4.0]) == (3.0, pytest.approx((3 - half, 3 + half)))
 
 
 @pytest.mark.parametrize(
@@ -238,9 +282,11 @@ def test_over_seeds():
         (lambda: metrics.classified([], [], ["a", "b"]), "no rows"),
         (lambda: metrics.classified([1], [1, 0], ["a", "b"]), "1 and 2"),
         (lambda: metrics.tagged([["O"]], [["O", "O"]]), "1 and 2"),
+        (lambda: metrics.tagged_words([[0]], [[0, 1]], 2), "1 and 2"),
+        (lambda: metrics.tagged_words([[]], [[]], 2), "no words"),
         (lambda: metrics.modelled([1.0], [0]), "no token"),
-        (lambda: metrics.paired([1.0], []), "1 and 0"),
-        (lambda: metrics.over_seeds([]), "no values"),
+        (lambda: seeds.paired([1.0], []), "1 and 0"),
+        (lambda: seeds.over_seeds([]), "no values"),
     ],
 )
 def test_refused(call, said):

@@ -11,6 +11,7 @@ import torch
 from tokenizers import normalizers
 
 from hubcli.errors import UsageError
+from hubcli.training import early
 from hubcli.training.examples import Example
 from hubcli.training.tasks import TASKS, Tools
 from hubcli.training.tasks.pictures import picture
@@ -56,6 +57,17 @@ def test_each_word_has_its_own_answer(name: str, labels: tuple[str, ...]) -> Non
     answers = task.answers(model, rows, 2)
     assert [answer[0] for answer in answers] == [row.fields["tags"] for row in rows]
     assert {figure.name: figure.value for figure in task.figures(rows, answers)}["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "first"), [(("O", "B-X", "I-X"), "f1"), (("VB", "DT", "RB"), "accuracy"), (("O", "OFFICE"), "accuracy")]
+)
+def test_tags_have_the_figures_of_what_they_spell(labels: tuple[str, ...], first: str) -> None:
+    task = TASKS["TOKEN_CLS"](Tools(config=None, tokenizer=tokenizer(bounds=True), labels=labels))
+    rows = [Example({"tokens": ["bob", "is"], "tags": [0, 1]}, "rows:1")]
+    found = {figure.name: figure.value for figure in task.figures(rows, [([0, 0], 0.5)])}
+    assert tuple(found) == early.names("TOKEN_CLS", labels) and task.first == next(iter(found)) == first
+    assert ("f1" in found) is (first == "f1") and found["accuracy"] == 0.5
 
 
 CORNERS = [[0, 51], [102, 255]]

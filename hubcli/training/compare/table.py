@@ -13,7 +13,8 @@ from hubcli.errors import HubcliError
 from hubcli.plugins import plugins
 from hubcli.recipe import FULL, FUSION, Recipe
 from hubcli.training.compare.plan import Run
-from hubcli.training.metrics import LOWER_IS_BETTER, over_seeds, paired
+from hubcli.training.compare.seeds import over_seeds, paired
+from hubcli.training.metrics import LOWER_IS_BETTER
 
 Json = dict[str, Any]
 V = 1

@@ -67,8 +67,8 @@ class TokenClassification(Task):
 
     @property
     def first(self) -> str:
-        """F1 over spans."""
-        return "f1"
+        """F1 over spans, where the tags spell some, else accuracy over words."""
+        return "f1" if metrics.spell_spans(self.tools.labels) else "accuracy"
 
     def make(self, rows: Sequence[Example]) -> list[list[Feature]]:
         """Tokens of the words, labels at their first tokens; `answered`: whose these are, among `words` words."""
@@ -107,11 +107,14 @@ class TokenClassification(Task):
         return found
 
     def figures(self, examples: Sequence[Example], answers: Sequence[Any], seed: int = 0) -> list[Figure]:
-        """F1, precision and recall over spans, accuracy over words, and the mean loss."""
-        labels = self.tools.labels
+        """F1, precision and recall over spans and accuracy over words, or accuracy and macro F1 over words; and the mean loss."""
+        labels, loss = self.tools.labels, mean_loss([answer[1] for answer in answers])
+        if not metrics.spell_spans(labels):
+            tags = [row.fields["tags"] for row in examples]
+            return [*metrics.tagged_words(tags, [answer[0] for answer in answers], len(labels), seed), loss]
         right = [[labels[tag] for tag in row.fields["tags"]] for row in examples]
         said = [[labels[tag] for tag in answer[0]] for answer in answers]
-        return [*metrics.tagged(right, said, seed), mean_loss([answer[1] for answer in answers])]
+        return [*metrics.tagged(right, said, seed), loss]
 
 
 class ImageClassification(_OneLabel):
