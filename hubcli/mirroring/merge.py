@@ -47,7 +47,7 @@ def merged(resolver: Resolver, mirror: Mirror, name: str, index: str, versions: 
     held = set() if prune else mirror.versions(name)
     old = {r["version"]: r for r in mirror.documents.get(name, {}).get("releases", ())}
     now = {r["version"]: r for r in document["releases"]}
-    _same(name, {v: r for v, r in old.items() if v in held}, now, index)
+    _same(name, old, now, index)
     keep = versions | held | {v for v, r in now.items() if r.get("status") == "quarantined"}
     gone = [old[version] for version in in_order(held - now.keys())]
     releases = [release for release in document["releases"] if release["version"] in keep] + gone
@@ -70,9 +70,12 @@ def kept(mirror: Mirror, name: str, index: str, why: HubcliError) -> Merged:
     document = mirror.documents[name]
     releases = [r for r in map(Release.from_json, document["releases"]) if r.status != "quarantined"]
     wanted = tuple(
-        Resolved(name, r.version, f"{name}@{r.version}", r, index, document["kind"], document["description"])
+        Resolved(
+            name, r.version, f"{name}@{r.version}", r, index, document["kind"], document["description"],
+            endpoint=mirror.endpoint,
+        )
         for r in releases
-    )
+    )  # fmt: skip
     note = f"{name} is kept as it was, and what was withdrawn since is not known: {why.message}"
     return Merged(document, mirror.raw[name], wanted, (), (note,), kept=True)
 

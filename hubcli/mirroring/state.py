@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hubcli import strict_json
-from hubcli.errors import EntryError, HubcliError, UsageError
+from hubcli.errors import EntryError, UsageError
 from hubcli.index.entries import check_entry, dump, raise_faults
 from hubcli.index.sources import FILES, META, META_LIMIT, entry_files, read_entries, read_meta
 from hubcli.index.static import INDEX
@@ -27,8 +27,8 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Mirror:
-    """`documents`: name → entry as it is served, its releases all there or quarantined; `raw`: name → the bytes of its file;
-    `indexes`: name → index that it came from; `endpoint`: the hub that its index names.
+    """`documents`: name → entry as it is served, its releases all there or quarantined; `raw`: name → the bytes of its file,
+    also of what is in no document; `indexes`: name → index that it came from; `endpoint`: the hub that its index names.
     """
 
     folder: Path
@@ -92,10 +92,15 @@ def read_mirror(folder: Path) -> Mirror:
         raise EntryError(f"{folder / MARK}: expected v {V} with indexes", hint="it is from a newer hubcli, or damaged")
     mirror = Mirror(folder, indexes=dict(mark["indexes"]), endpoint=read_meta(folder).get("endpoint"))
     for name, raw in read_entries(entry_files(folder)):
+        mirror.raw[name] = raw
+        if (
+            name not in mirror.indexes
+        ):  # a run was killed before it said so: it was never served, and goes or is written anew
+            continue
         checked = check_entry(raw, name=name, where=f"{folder}/{name}.json")
         raise_faults(f"{folder}/{ascii(name)[1:-1]}.json", checked.faults)
         assert checked.document is not None
-        mirror.documents[name], mirror.raw[name] = checked.document, raw
+        mirror.documents[name] = checked.document
     return mirror
 
 
@@ -119,12 +124,15 @@ def put(file: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def undone_on_error(folder: Path, names: Iterable[str]) -> Iterator[None]:
-    """Put back what a mirror says of itself, and these entries, where a new state is refused."""
+    """Put back what a mirror says of itself, and these entries, where a new state does not come to be served."""
     files = [*(folder / f"{name}.json" for name in names), *(folder / name for name in (MARK, META, OWNERS))]
     before = {file: file.read_bytes() if file.is_file() else None for file in files}
+    now = served(folder)
     try:
         yield
-    except HubcliError:
+    except BaseException:  # whoever stops the run by hand, too
+        if served(folder) != now:  # the switch was made
+            raise
         for file, data in before.items():
             if data is not None:
                 put(file, data)
