@@ -89,14 +89,30 @@ def _classify(handle: Adapted, program: Program, texts: Sequence[str], batch_siz
     encoded = tokens["input_ids"]
     children = branches(program.expr) if program.copies > 1 else (program.expr,)
     found: list[list[Prediction | None]] = [[None] * len(texts) for _ in children]
-    for picked in _batches(program.expr, [len(ids) for ids in encoded], batch_size):
-        batch = handle.tokenizer.pad({"input_ids": [encoded[i] for i in picked]}, return_tensors="pt")
+    size = batch_size if _pads(handle) else 1
+    for picked in _batches(program.expr, [len(ids) for ids in encoded], size):
+        batch = _batch(handle.tokenizer, [encoded[i] for i in picked])
         logits = _logits(handle, program, batch.to(handle.model.device), picked)
         for part, child, mine in zip(logits.chunk(len(children)), children, found, strict=True):
             exprs = [child] * len(picked) if program.rows is None else [program.rows[i] for i in picked]
             for row, i, expr in zip(part.float(), picked, exprs, strict=True):
                 mine[i] = _answer(handle, texts[i], row, expr)
     return [answer for mine in found for answer in mine if answer is not None]
+
+
+def _pads(handle: Adapted) -> bool:
+    """Whether rows of different length can be one batch: there is a token to pad with, and the model, which answers at the
+    last token that is none of those, knows it.
+    """
+    return handle.tokenizer.pad_token_id is not None and getattr(handle.model.config, "pad_token_id", None) is not None
+
+
+def _batch(tokenizer: Any, rows: Sequence[Sequence[int]]) -> Any:
+    """Rows of ids as tensors, padded where they are several."""
+    if len(rows) > 1 and tokenizer.pad_token_id is None:
+        hint = "set its pad_token, and the model's config.pad_token_id"
+        raise UnsupportedError("the base's tokenizer has nothing to pad several texts with", hint=hint)
+    return tokenizer.pad({"input_ids": [*rows]}, padding=len(rows) > 1, return_tensors="pt")
 
 
 def _warn_of_cuts(tokens: Any) -> None:
@@ -176,7 +192,20 @@ def pipeline(handle: Adapted, task: str | None, options: dict[str, Any]) -> Any:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: i for i, name in enumerate(labels)}
     view.config = config
-    return transformers.pipeline(task, model=view, tokenizer=handle.tokenizer, **options)
+    return transformers.pipeline(task, model=view, **_batched(handle.tokenizer, options))
+
+
+def _batched(tokenizer: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer and the options of a pipeline. Texts of different length are no batch where there is no token to pad with, as
+    in GPT-2's and many a Llama's: a copy pads with the end of a text, which the attention mask hides, else they go one by one.
+    """
+    if tokenizer is None or tokenizer.pad_token_id is not None or options.get("batch_size", 1) == 1:
+        return {"tokenizer": tokenizer, **options}
+    if tokenizer.eos_token_id is None:
+        return {"tokenizer": tokenizer, **options, "batch_size": 1}
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    return {"tokenizer": tokenizer, **options}
 
 
 def _view(handle: Adapted) -> Any:
