@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import unquote
 
 from starlette.requests import Request
 
+from hubcli.errors import IntegrityError
 from hubcli.server.access import Access, Caller
 from hubcli.server.card import Card, read_card
-from hubcli.server.faults import BadRequestFault
+from hubcli.server.faults import BadRequestFault, RepoMissing, RevisionMissing
 from hubcli.server.limits import Limits
 from hubcli.server.names import check_path
 from hubcli.server.objects import Commit
+from hubcli.server.replies import log, text_line
 from hubcli.server.repo import MAIN, Repo
 from hubcli.server.repos import RepoStore
 
+T = TypeVar("T")
 _CARDS = 20_000
 
 
@@ -26,6 +30,21 @@ class Hub:
     def __init__(self, store: RepoStore, access: Access, limits: Limits, page_size: int):
         self.store, self.access, self.limits, self.page_size = store, access, limits, page_size
         self._card = lru_cache(maxsize=_CARDS)(self._read_card)
+
+    def of_each(self, repo_type: str, read: Callable[[Repo], T]) -> Iterator[T]:
+        """What `read` says of every repo of a type.
+
+        One that goes meanwhile, or has no commit yet, is left out; so is a damaged one, which the log names.
+        """
+        for repo in self.store.repos(repo_type):
+            try:
+                found = read(repo)
+            except (RepoMissing, RevisionMissing):
+                continue
+            except (IntegrityError, PermissionError) as error:
+                log.error("left out of a list: %s", text_line(f"{repo.path}: {error}"))
+            else:
+                yield found
 
     def card(self, commit: Commit) -> Card:
         """The card of a commit, read once."""

@@ -12,6 +12,7 @@ from hubcli.server.faults import BadRequestFault
 from hubcli.server.hub import caller_of, hub_of, repo_type_of
 from hubcli.server.info import chosen, describe
 from hubcli.server.replies import cursor_of, flag, page_reply, page_size
+from hubcli.server.repo import MAIN, Repo
 
 Item = dict[str, Any]
 
@@ -39,9 +40,11 @@ def listing(request: Request) -> Response:
 
 def _visible(request: Request) -> Iterator[Item]:
     hub, caller = hub_of(request), caller_of(request)
-    for repo in hub.store.repos(repo_type_of(request)):
-        if hub.access.may_see(repo, caller):
-            yield describe(hub, repo, repo.resolve("main"))
+
+    def seen(repo: Repo) -> Item | None:
+        return describe(hub, repo, repo.resolve(MAIN)) if hub.access.may_see(repo, caller) else None
+
+    return (item for item in hub.of_each(repo_type_of(request), seen) if item is not None)
 
 
 def _fits(request: Request, item: Item) -> bool:

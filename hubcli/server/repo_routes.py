@@ -101,7 +101,7 @@ def whoami(request: Request) -> Response:
     if not caller.is_member:
         return error_reply(401, "Invalid credentials in Authorization header")
     role = "write" if caller is Caller.WRITER else "read"
-    ids = [repo.id for repo_type in REPO_TYPES for repo in hub.store.repos(repo_type)]
+    ids = [repo_id for repo_type in REPO_TYPES for repo_id in hub.of_each(repo_type, lambda repo: repo.id)]
     names = sorted({repo_id.partition("/")[0] for repo_id in ids if "/" in repo_id} - {USER})
     orgs = [{"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": role} for name in names]
     user = {"type": "user", "id": USER, "name": USER, "fullname": "Member of this hub", "orgs": orgs}

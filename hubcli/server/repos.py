@@ -29,7 +29,7 @@ from hubcli.server.disk import Blobs, Documents, write_document
 from hubcli.server.faults import RepoMissing
 from hubcli.server.names import check_repo_id, check_repo_type
 from hubcli.server.objects import FORMAT_V, Settings, check_format
-from hubcli.server.repo import MAIN, Repo
+from hubcli.server.repo import Repo
 
 STATE = ".hub"
 _MOST_MOVES = 16  # a repo moved more often than this is found under its newest ids alone
@@ -47,12 +47,11 @@ class RepoStore:
         self.documents = Documents()
 
     def repos(self, repo_type: str) -> Iterator[Repo]:
-        """Every repo of a type that has a commit on main, in order of its folder's name."""
+        """Every repo of a type, in order of its folder's name; also one that is being made, is going or is damaged."""
         root = self.state / f"{check_repo_type(repo_type)}s"
         for path in sorted(root.iterdir()) if root.is_dir() else ():
-            repo = Repo(self, path)
-            if (path / "repo.json").is_file() and MAIN in repo.refs().branches:
-                yield repo
+            if path.is_dir():
+                yield Repo(self, path)
 
     def repo(self, repo_type: str, repo_id: str) -> Repo:
         """One repo; RepoMissing if there is none of exactly this id (a disk may ignore case; ids do not).
