@@ -10,13 +10,15 @@ from hubcli.http import Http, Response
 from hubcli.progress import Progress
 from hubcli.publishing.draft import DraftFile
 from hubcli.publishing.repository import TRIES, Repository
+from hubcli.publishing.sent import check_unchanged
 
 
 def read_back(repository: Repository, commit: str, files: Iterable[DraftFile], progress: Progress) -> None:
     """Fetch each file at a commit, past every cache, and compare size and sha256; what broke off is fetched again.
 
     Raises:
-        ContentError: E_HASH or E_SIZE, a file is not what was sent; names it, expected and found.
+        ContentError: E_HASH or E_SIZE, a file is not what was sent; names it, expected and found. Or it is not what was
+            checked any more: then the hub is right.
         NetworkError: as `hubcli.http`.
     """
     http = repository.reader(commit)
@@ -27,6 +29,7 @@ def read_back(repository: Repository, commit: str, files: Iterable[DraftFile], p
                 _compare(http, repository, commit, file, progress)
             except ContentError:
                 if number == TRIES:
+                    check_unchanged([file])
                     raise
             else:
                 break

@@ -15,6 +15,7 @@ from hubcli.hub.hf import file_url
 from hubcli.hub.transport import HubHttp, own_endpoint
 from hubcli.publishing import refused
 from hubcli.publishing.draft import DraftFile
+from hubcli.publishing.sent import addition, check_unchanged, content
 from hubcli.publishing.transfers import bars, plain_uploads
 
 if TYPE_CHECKING:
@@ -212,11 +213,15 @@ class Repository(Hub):
         parent: str | None,
         pull_request: bool = False,
     ) -> Any:
-        """One commit on top of `parent`; huggingface_hub's CommitInfo. RaceError where main is elsewhere by now."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        """One commit on top of `parent`; huggingface_hub's CommitInfo.
 
+        Raises:
+            RaceError: main is elsewhere by now. ContentError: a file changed since it was checked, or is gone.
+        """
+        from huggingface_hub import CommitOperationDelete
+
+        adds = [addition(file) for file in files]
         with self.client(writes=True) as api, plain_uploads(self.endpoint):
-            adds = [CommitOperationAdd(file.path, file.source or file.data or b"") for file in files]
             try:
                 return api.create_commit(
                     self.name,
@@ -228,6 +233,7 @@ class Repository(Hub):
                     create_pr=pull_request or None,
                 )
             except RuntimeError as error:  # of the upload of large files
+                check_unchanged(files)
                 cause = refused.clean(str(error), self.token)
                 raise refused.LostError(f"{self.where}: an upload broke off", cause=cause, hint=refused.AGAIN) from None
 
@@ -269,11 +275,6 @@ def check_id(name: str) -> None:
         raise UsageError(f"{name!a} is no repository", cause=ascii(str(error))[1:-1][:300]) from None
     if "/" not in name:
         raise UsageError(f"'{name}': expected ORG/NAME, found no organisation or user", hint=f"--repo YOU/{name}")
-
-
-def content(file: DraftFile) -> bytes:
-    """The bytes of a file of a draft."""
-    return file.source.read_bytes() if file.source is not None else file.data or b""
 
 
 def _own_token() -> str | None:
