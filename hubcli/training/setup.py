@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -159,13 +160,19 @@ def _attach(setup: Setup, labels: tuple[str, ...], locate: Locate | None) -> Non
         folder = setup.recipe.place(ref)
         handle.load(folder if folder.is_dir() else ref, name)
     head: Any = None if spec.head == "none" else spec.head
-    name = "adapter" if "adapter" not in spec.adapters else "trained"
+    name = free_name(handle, "adapter", "trained")
     handle.add(spec.name, name, spec.config, head)
     setup.handle, setup.name = handle, name
     handle.activate(setup.expression())
     if not handle.trainable(name):
         raise UnsupportedError(f"method {spec.name}: nothing of it trains on this base")
     _check_drawn(setup, handle)
+
+
+def free_name(handle: Adapted, *wanted: str) -> str:
+    """The first of the names that no adapter has, else the last one with a number: a fusion's adapters have any names."""
+    numbered = (f"{wanted[-1]}-{number}" for number in count(2))
+    return next(name for name in chain(wanted, numbered) if name not in handle.adapters)
 
 
 def _check_drawn(setup: Setup, handle: Adapted) -> None:

@@ -29,7 +29,7 @@ from hubcli.training.plots import loss_plot
 from hubcli.training.ready import ready
 from hubcli.training.run_folder import Json
 from hubcli.training.run_lock import held
-from hubcli.training.setup import Locate, Setup, prepared
+from hubcli.training.setup import Locate, Setup, free_name, prepared
 
 ADAPTER, MODEL = "adapter", "model"
 MEASURED = ("validation", "test")
@@ -205,7 +205,7 @@ def _read_back(setup: Setup, saved: Path) -> Iterator[None]:
         finally:
             setup.model = trained
         return
-    name = handle.load(saved, "saved")
+    name = handle.load(saved, free_name(handle, "saved"))
     handle.activate(setup.expression(name))
     try:
         yield
