@@ -7,6 +7,7 @@ web server or read from a disk.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -99,8 +100,7 @@ class FolderSource:
     def _fingerprint(self, files: list[tuple[str, os.DirEntry[str]]]) -> str:
         digest = hashlib.sha256(os.fsencode(self.folder))
         for name, entry in files:
-            stat = entry.stat()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{name}\0{_seen(entry)}\n".encode("utf-8", "surrogateescape"))
         meta = self.folder / META
         if meta.exists():
             digest.update(f"{meta.stat().st_size} {meta.stat().st_mtime_ns}".encode())
@@ -112,22 +112,38 @@ class FolderSource:
         return Snapshot(None, read_entries(files), meta.get("endpoint"), roots, meta)
 
 
+def _seen(entry: os.DirEntry[str]) -> str:
+    """Size and time of a file; nothing of a link that leads nowhere."""
+    with contextlib.suppress(OSError):
+        stat = entry.stat()
+        return f"{stat.st_size}\0{stat.st_mtime_ns}"
+    return "\0"
+
+
 def read_entries(files: Iterable[tuple[str, os.DirEntry[str]]]) -> Iterator[Raw]:
-    """The bytes of each entry file; of one over the limit, one byte too many."""
+    """The bytes of each entry file; of one over the limit, one byte too many; none, which is a fault, of what can't be read as
+    a file: a folder, a link that leads nowhere.
+    """
     for name, entry in files:
-        with Path(entry.path).open("rb") as stream:
-            yield name, stream.read(ENTRY_LIMIT + 1)
+        raw = b""
+        with contextlib.suppress(OSError):
+            if entry.is_file():
+                with Path(entry.path).open("rb") as stream:
+                    raw = stream.read(ENTRY_LIMIT + 1)
+        yield name, raw
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """What an index folder says of itself in `_index.json`; {} without one.
 
     Raises:
-        EntryError: it is no JSON object, or names an endpoint that is no http(s) URL.
+        EntryError: it is no JSON object, its `endpoint` no http(s) URL, or its `similar` no list of pairs of names.
     """
     file = folder / META
     if not file.exists():
         return {}
+    if not file.is_file():
+        raise EntryError(f"{file}: expected a file, found a folder or a device")
     from hubcli import strict_json
 
     return parse_meta(strict_json.read_bytes(file, limit=META_LIMIT, where=str(file)), str(file))
@@ -139,12 +155,18 @@ def parse_meta(raw: bytes, where: str) -> dict[str, Any]:
     Raises:
         EntryError: as `read_meta`.
     """
-    from hubcli import strict_json
+    from hubcli import schema, strict_json
 
     meta = strict_json.loads(raw, where=where, limit=META_LIMIT)
     if not isinstance(meta, dict):
         raise EntryError(f"{where}: expected an object, found {type(meta).__name__}")
     check_endpoint(meta.get("endpoint"), where)
+    similar = meta.get("similar", [])
+    pairs = similar if isinstance(similar, list) else [similar]
+    bad = [pair for pair in pairs if not isinstance(pair, list) or [type(name) for name in pair] != [str, str]]
+    if bad or pairs is not similar:
+        found = schema.shown(bad[0] if bad else similar)
+        raise EntryError(f'{where}: similar: expected pairs of names, as [["a/b", "a/c"]], found {found}')
     return meta
 
 
