@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from hubcli.training.examples import Examples
 
 Json = dict[str, Any]
-WAYS = {"data.format": "format (--format)", "train.max_length": "max_length (--max-length)"}
+WAYS = {
+    "data.format": "format (--format)",
+    "train.max_length": "max_length (--max-length)",
+    "train.max_answer": "max_answer (--max-answer)",
+}
 
 
 @frozen
@@ -110,7 +115,7 @@ def rows(
         limit=data.limit if wish.limit is None else {**data.limit, part: wish.limit},
     )
     recipe = replace(recipe, data=data)
-    try:
+    with own_words():
         found = load(
             recipe,
             only=part,
@@ -119,7 +124,36 @@ def rows(
             offline=workspace.offline or False,
             token=workspace.token,
         )
-        return replace(recipe, seed=recipe.seed if wish.seed is None else wish.seed), found
+    return replace(recipe, seed=recipe.seed if wish.seed is None else wish.seed), found
+
+
+def compares(wish: Wish, recipe: Recipe) -> bool:
+    """Whether answers are generated and compared: as a person says, else as the recipe or the task does.
+
+    Raises:
+        UsageError: the rows have no answers to compare with; or a length of answers that nobody generates.
+    """
+    from hubcli.training.early import has_answers
+
+    wanted = recipe.train.metric if wish.recipe else None
+    found = wish.exact_match
+    if found is None:
+        found = wanted == "exact_match" or (recipe.task == "SEQ_2_SEQ_LM" and wanted is None)
+    if found and not has_answers(recipe):
+        rows = "rows of text alone" if recipe.task == "CAUSAL_LM" else recipe.task
+        hint = "columns (--column) prompt and answer, or messages" if recipe.task == "CAUSAL_LM" else None
+        raise UsageError(f"exact_match: expected rows with answers to compare with, found {rows}", hint=hint)
+    if wish.max_answer is not None and not found:
+        hint = "exact_match=True (--exact-match) generates answers" if has_answers(recipe) else None
+        raise UsageError("max_answer: no answer is generated here", hint=hint)
+    return found
+
+
+@contextlib.contextmanager
+def own_words() -> Iterator[None]:
+    """Hints about a recipe's keys in the words of this command."""
+    try:
+        yield
     except UsageError as error:
         raise UsageError(error.message, cause=error.cause, hint=_hint(error.hint), id=error.id) from error
 

@@ -164,14 +164,15 @@ def _task(adapted: Adapted, wanted: str | None, found: Mapping[str, Installed]) 
 
 
 def _settings(wish: Wish, recipe: Recipe, adapted: Adapted, options: Json) -> Json:
-    """What decides the figures, beside adapter and data."""
+    """What decides the figures, beside adapter and data.
+
+    Raises:
+        UsageError: answers are asked for where there are none.
+    """
     from hubcli.training.evaluating import length
 
     train, named = recipe.train, wish.recipe is not None
-    compares = wish.exact_match
-    if compares is None:
-        wanted = train.metric if named else None
-        compares = wanted == "exact_match" or (recipe.task == "SEQ_2_SEQ_LM" and wanted is None)
+    compares = eval_data.compares(wish, recipe)
     return {
         "seed": recipe.seed,
         "max_length": length(adapted, wish.max_length or (train.max_length if named else None)),
@@ -207,7 +208,7 @@ def _figures(
         "compares": settings["exact_match"],
     }
     rows = examples.parts[wish.part]
-    with contextlib.closing(Steps("evaluating")) as tick:
+    with contextlib.closing(Steps("evaluating")) as tick, eval_data.own_words():
         how = {"batch_size": wish.batch_size, "part": wish.part, "seed": settings["seed"], "tick": tick}
         found = judged(adapted, expr, task, rows, tools, **how)
     return [{**asdict(figure), "interval": figure.interval and list(figure.interval)} for figure in found]

@@ -53,6 +53,11 @@ def names(task: str, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple("f1" if name == "f1_macro" and len(labels) == 2 else name for name in NAMES[task])
 
 
+def has_answers(recipe: Recipe) -> bool:
+    """Whether its rows have texts that what is generated can be compared with."""
+    return recipe.task == "SEQ_2_SEQ_LM" or (recipe.task == "CAUSAL_LM" and "text" not in recipe.columns)
+
+
 def _device(name: str | None) -> None:
     """One that is there, and that every process finds: which GPU it takes is decided from outside, as for any Trainer."""
     kind, colon, number = (name or "cpu").partition(":")
@@ -103,8 +108,8 @@ def _metric(recipe: Recipe, labels: Sequence[str]) -> None:
     if recipe.train.metric is None:
         return
     known = names(recipe.task, labels)
-    if recipe.task == "CAUSAL_LM" and "text" in recipe.columns:
-        known = tuple(name for name in known if name != "exact_match")  # there is no answer to compare with
+    if not has_answers(recipe):
+        known = tuple(name for name in known if name != "exact_match")
     _known("metric", recipe.train.metric, known)
 
 

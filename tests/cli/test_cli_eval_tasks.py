@@ -82,6 +82,24 @@ def test_exact_match_of_what_is_generated(here: Path, made: Path) -> None:
     assert (found["name"], found["value"]) == ("exact_match", wanted) and wanted > 0
 
 
+TEXT, PAIR = ("--column", "text=text"), ("--column", "prompt=text", "--column", "answer=label")
+NO_ANSWERS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "text alone": (("./words", *TEXT, "--exact-match"), "exact_match: expected rows with answers", "prompt and answer"),
+    "labels": (("./a", "--exact-match"), "exact_match: expected rows with answers to compare with, found SEQ_CLS", ""),
+    "a length of no answer": (("./a", "--max-answer", "3"), "max_answer: no answer is generated", ""),
+    "not asked for": (("./words", *PAIR, "--max-answer", "3"), "max_answer: no answer is generated", "--exact-match"),
+    "no room for it": (("./words", *PAIR, "--exact-match", "--max-answer", "31"), "at most 1 tokens", "--max-answer"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_answers_that_can_not_be_compared_are_refused(name: str, here: Path, made: Path) -> None:
+    given, said, hint = NO_ANSWERS[name]
+    answer = hubcli("eval", *given, "--data", "test.csv", "--json")
+    assert answer.code != 0 and answer.document["error"]["id"] in ("E_USAGE", "E_DATA"), answer.err
+    assert said in answer.document["error"]["message"] and hint in (answer.document["error"]["hint"] or "")
+
+
 def test_tags_as_seqeval_says(here: Path, made: Path) -> None:
     tags = ["O", "B-X", "I-X"]
     plain = tf.AutoModelForTokenClassification.from_pretrained(made / "base", num_labels=3)
