@@ -161,7 +161,7 @@ class _Publishing:
             return report_of(self.repository, self.draft, None, self.place, None, planned)
         pushed = push(
             self.repository, self.draft, seen,
-            private=self.private, message=self.message, say=self.say, progress=self.progress,
+            private=self.private, into_existing=self.into_existing, message=self.message, say=self.say, progress=self.progress,
         )  # fmt: skip
         if foreseen is not None and foreseen.written is None and self.place is not None:
             self.say(f"writing the entry to {self.place.where}")

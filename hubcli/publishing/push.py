@@ -15,6 +15,7 @@ from hubcli.errors import EntryError, RaceError, UsageError
 from hubcli.frozen import frozen
 from hubcli.progress import Progress
 from hubcli.publishing.draft import Draft
+from hubcli.publishing.foreign import check_foreign
 from hubcli.publishing.readback import read_back
 from hubcli.publishing.refused import AGAIN, LostError
 from hubcli.publishing.repository import Change, RemoteFile, Repository, State
@@ -121,6 +122,7 @@ def push(
     seen: Look,
     *,
     private: bool,
+    into_existing: bool = False,
     message: str | None,
     say: Say,
     progress: Progress,
@@ -131,6 +133,7 @@ def push(
     Raises:
         RaceError: someone changed the same files in between. ContentError: what comes back is not what was sent.
         EntryError: E_IMMUTABLE, the tag was taken in between. NetworkError, …: as `Repository`.
+        UsageError, PolicyError: as `check_private` and `check_foreign`, of a repository that was not there for `seen`.
     """
     wrote = seen.commit is None or not seen.tagged
     if not seen.state.exists:
@@ -139,6 +142,8 @@ def push(
         repository.create(private=private)
         reach("publish-after-create")
         seen = look(repository, draft)
+        check_private(repository, seen, private)  # someone else may have made it in between, and filled it
+        check_foreign(repository.where, seen, into_existing)
     commit = seen.commit or _committed(repository, draft, seen, message, say, sleep)
     say(f"reading back {many(len(draft.files), 'file')} of {repository.name} at {commit[:12]}")
     read_back(repository, commit, draft.files, progress)

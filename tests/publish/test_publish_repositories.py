@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hubcli import api
-from hubcli.errors import NetworkError, PolicyError
+from hubcli.errors import NetworkError, PolicyError, UsageError
 from tests.publish import driver
 from tests.publish.hubs import Wire, api_of, publications
 from tests.publish.pushed import NAME
@@ -50,6 +50,19 @@ def test_files_beside_it_stay(hub: LiveHub, folder: Path) -> None:
     upload(hub, notes__md=b"theirs", train__py=b"x = 1")
     publish(folder)
     assert api_of(hub).file_exists(REPO, "train.py")
+
+
+@pytest.mark.parametrize("private", [False, True], ids=["a README", "public"])
+def test_one_that_someone_else_makes_in_between(hub: LiveHub, wire: Wire, folder: Path, private: bool) -> None:
+    wire.when, wire.meanwhile = (
+        "POST /api/repos/create",
+        lambda: upload(hub, **({} if private else {"README__md": b"#"})),
+    )
+    (folder / "README.md").write_text("# ours")
+    with pytest.raises(UsageError if private else PolicyError, match="public" if private else r"README\.md"):
+        publish(folder, private=private)
+    assert publications(hub, REPO) == ([], {}), "nothing of theirs is replaced, and nothing of ours is out"
+    publish(folder, into_existing=True)
 
 
 ROLES = {
