@@ -259,9 +259,10 @@ def _drafted(what: object, name: str, version: str, base: Base | None, said: Jso
     if entry is not None:
         before = takewhile(lambda release: release.version.partition("+")[0] != bare, entry.releases)
         entry = replace(entry, releases=tuple(before))
+    known = base.names if base is not None and base.entry is None else ()  # what is there was let in under its name
     folder = Path(str(what)).expanduser()
     found = draft(
-        folder, name=name, version=version, known_names=base.names if base else (), entry=entry,
+        folder, name=name, version=version, known_names=known, entry=entry,
         warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **said,
     )  # fmt: skip
     run = folder.absolute().parent

@@ -8,11 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hubcli.publishing.checks import check_known
+from hubcli.publishing.findings import raise_findings
 from tests.publish.pushed import draft_of
 
 
-def quick(folder: Path, *, name: str, version: str, description: str | None, authors: Any, **_: Any) -> Any:
-    """A draft of the folder's files."""
+def quick(
+    folder: Path, *, name: str, version: str, description: str | None, authors: Any, known_names: Any, **_: Any
+) -> Any:
+    """A draft of the folder's files; of the checks that of its name alone."""
+    raise_findings(name, check_known(name, known_names))
     files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     made = draft_of(files, name=name, version=version)
     return replace(made, description=description or made.description) if authors or description else made

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from hubcli import api
-from hubcli.errors import NetworkError, PolicyError, UsageError
+from hubcli.errors import NetworkError, PolicyError, PublishError, UsageError
 from tests.publish import driver
 from tests.publish.hubs import Wire, api_of, publications
 from tests.publish.pushed import NAME
-from tests.support.adapters import lora_files
+from tests.support.adapters import IndexFolder, entry, lora_files, release
 from tests.support.hub_server import LiveHub
 
 REPO = "acme/films-lora"
@@ -123,3 +123,15 @@ def test_what_is_done_already_is_not_announced(hub: LiveHub, folder: Path, tmp_p
     said.clear()
     api.publish(folder, **call, say=said.append)  # type: ignore[arg-type]
     assert not any(line.startswith("writing the entry") for line in said)
+
+
+def test_who_was_there_first_publishes_on_beside_a_name_that_is_near(
+    hub: LiveHub, folder: Path, tmp_path: Path
+) -> None:
+    index = IndexFolder(tmp_path / "index")
+    call: dict[str, Any] = {"repo": REPO, "index": index.folder}
+    index.write("acme/fi1ms", entry("acme/fi1ms", [release(lora_files())]))
+    with pytest.raises(PublishError, match="acme/films beside acme/fi1ms"):
+        api.publish(folder, name=NAME, version="1.0.0", **call)
+    index.write(NAME, entry(NAME, [release(lora_files())]))
+    assert api.publish(folder, name=NAME, version="1.1.0", **call)["changed"]
