@@ -38,6 +38,8 @@ def problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
         yield "train.max_length: expected at least 2 tokens, one to read and one to say, found 1"
     if train.head_learning_rate is not None and method.head == "none":
         yield 'train.head_learning_rate: no head learns with method.head = "none"'
+    if train.head_learning_rate is not None and method.head == "auto" and recipe.task not in LABELLED:
+        yield f"train.head_learning_rate: {recipe.task} has no head that learns"
     if method.name == FUSION and (method.tokenizer or recipe.base.tokenizer is not None):
         key = "method.tokenizer" if method.tokenizer else "base.tokenizer"
         yield f"{key}: a fusion brings no tokenizer, the adapters that it is over bring theirs"

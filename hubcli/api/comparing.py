@@ -76,7 +76,7 @@ def compare(
     workspace = Workspace(offline=offline, token=token, warn=warn or python_warning)
     with told(warn or python_warning):
         _needed()
-        runs, reference = _planned(found, methods, seeds, folder, reference)
+        runs, reference = _planned(found, methods, seeds, folder, reference, changes or {})
         runs = _found(runs, workspace, force=force)
         report = {"v": 1, "name": found.name, "recipe": named, "path": str(folder)}
         if dry_run:
@@ -92,11 +92,18 @@ def _folder(recipe: Recipe, given: Any) -> Path:
 
 
 def _planned(
-    recipe: Recipe, methods: Sequence[str] | None, seeds: int | Sequence[int], folder: Path, reference: str | None
+    recipe: Recipe,
+    methods: Sequence[str] | None,
+    seeds: int | Sequence[int],
+    folder: Path,
+    reference: str | None,
+    changes: Mapping[str, Any],
 ) -> tuple[list[Run], str]:
     from hubcli.training.compare import plan
 
     chosen = list(methods) if methods is not None else plan.methods_of(recipe)
+    if methods is not None:
+        plan.check_changes(changes, chosen)
     if isinstance(seeds, int):
         seeds = range(recipe.seed, recipe.seed + seeds)
     runs = plan.planned(recipe, chosen, seeds, folder)

@@ -99,6 +99,14 @@ def test_the_recipe_of_each_method_is_what_is_said_of_it(recipe: Path, tmp_path:
     assert prefix.train == lora.train == full.train == read(recipe).train
 
 
+@pytest.mark.parametrize(("name", "hint"), [("lroa", "did you mean 'compare.lora'?"), ("xyz", "there are bitfit")])
+def test_what_a_recipe_says_of_no_method_is_refused(recipe: Path, tmp_path: Path, name: str, hint: str) -> None:
+    recipe.write_text(recipe.read_text() + f"[compare.{name}]\nhead = 'none'\n")
+    with pytest.raises(UsageError, match=f"compare.{name}: no method {name}") as told:
+        plan.planned(read(recipe), ["full", "lora"], [7], tmp_path / "out")
+    assert told.value.hint is not None and told.value.hint.startswith(hint)
+
+
 def test_a_recipe_is_the_same_when_it_is_read_back(recipe: Path, tmp_path: Path) -> None:
     for run in plan.planned(read(recipe), ["full", "lora", "bottleneck"], [0], tmp_path / "out"):
         run.folder.mkdir(parents=True)
@@ -122,6 +130,9 @@ def test_a_recipe_is_the_same_when_it_is_read_back(recipe: Path, tmp_path: Path)
         ({"method.config": {"r": "many"}}, {}, UsageError, r"compare\.lora.*config\.r: expected integer"),
         ({"compare.full.config": {"r": 3}}, {}, UsageError, "full trains every weight"),
         ({"compare.lora.quantise": "nf4"}, {}, UsageError, r"compare\.lora"),
+        ({"compare.lroa.config": {"r": 3}}, {}, HubcliError, "lroa"),
+        ({"compare.bitfti.train": {"epochs": 1}}, {"methods": ["lora"]}, UsageError, r"compare\.bitfti: no method bitfti"),
+        ({"compare.prefix.train": {"epochs": 1}}, {"methods": ["lora"]}, UsageError, "prefix is not compared, only lora"),
         ({}, {"seeds": [1, 1]}, UsageError, "each once"),
         ({}, {"seeds": 0}, UsageError, "at least one seed"),
         ({}, {"methods": []}, UsageError, "at least one method"),

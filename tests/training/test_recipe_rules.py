@@ -69,6 +69,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a map without labels": ({"task": "CAUSAL_LM", "data.map": {"1": "a", "2": "b"}}, "data.map is for SEQ_CLS"),
     "one token": ({"task": "CAUSAL_LM", "train.max_length": 1}, "train.max_length: expected at least 2 tokens"),
     "no head": ({"method.head": "none", "train.head_learning_rate": 0.1}, "no head learns"),
+    "words have no head": ({"task": "CAUSAL_LM", "train.head_learning_rate": 0.1}, "CAUSAL_LM has no head that learns"),
     "a fusion's tokenizer": (
         {"method": {**FUSED, "tokenizer": True}},
         "method.tokenizer: a fusion brings no tokenizer",

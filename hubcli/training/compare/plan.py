@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hubcli.errors import UsageError
+from hubcli.plugins import plugins
 from hubcli.recipe import FULL, Recipe, made
 from hubcli.training import early, run_folder
 
@@ -58,8 +60,35 @@ def planned(recipe: Recipe, methods: Sequence[str], seeds: Sequence[int], folder
     for word, given in (("method", methods), ("seed", seeds)):
         if not given or len(set(given)) != len(given):
             raise UsageError(f"expected at least one {word}, each once; found {', '.join(map(str, given)) or 'none'}")
+    _check_named(recipe.compare, methods)
     recipes = {method: recipe_of(recipe, method) for method in methods}
     return [_run(recipes[method], seed, folder) for method in methods for seed in seeds]
+
+
+def _check_named(given: Iterable[str], methods: Sequence[str]) -> None:
+    """Refuse what is said of a method that there is none of; one that is left out of this comparison may be spoken of."""
+    known = {FULL, *methods, *(plugin.name for plugin in plugins().of_kind("method"))}
+    for name in sorted(set(given) - known):
+        close = difflib.get_close_matches(name, sorted(known), 1)
+        hint = f"did you mean 'compare.{close[0]}'?" if close else f"there are {', '.join(sorted(known))}"
+        raise UsageError(f"compare.{name}: no method {name}", id="E_RECIPE", hint=hint)
+
+
+def check_changes(changes: Iterable[str], methods: Sequence[str]) -> None:
+    """Refuse a change of what the recipe says of a method that is not compared: it would do nothing.
+
+    Args:
+        changes: dotted keys.
+
+    Raises:
+        UsageError: E_RECIPE, names the key.
+    """
+    named = {key: key.split(".")[1] for key in changes if key.startswith("compare.")}
+    _check_named(named.values(), methods)
+    for key, name in named.items():
+        if name not in methods:
+            hint = f"methods (--methods) with {name} among them"
+            raise UsageError(f"{key}: {name} is not compared, only {', '.join(methods)}", id="E_RECIPE", hint=hint)
 
 
 def recipe_of(recipe: Recipe, method: str) -> Recipe:
