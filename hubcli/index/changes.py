@@ -10,7 +10,8 @@ from typing import Any
 from hubcli.schema import Fault, shown
 
 MUTABLE = ("yanked", "status", "status_reason")
-NULLABLE = ("method", "expression", "base", "task", "hub", "origin", "head")  # fields of a release where null says "none"
+# fields of a release where null says "none"
+NULLABLE = ("method", "expression", "base", "task", "hub", "origin", "head")
 CLOCKS_DIFFER = timedelta(minutes=10)
 _NOTHING = object()  # what is not there, where null is
 _TIME = "%Y-%m-%dT%H:%M:%SZ"

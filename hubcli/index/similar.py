@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from itertools import combinations, zip_longest
 
-NEAR_LENGTH = 8
+NEAR_LENGTH = 8  # of a part in which two edits are too few for a new name
+SHORT = 4  # letters of a part in which one edit is enough
 GROUP_LENGTH = 5
 LONGER = 3  # letters by which a name that looks alike differs at most: "rn" for "m", a dash more
 _ALIKE = str.maketrans("01l-_.", "oii   ")
@@ -16,9 +17,10 @@ def near_collisions(names: Collection[str], new: Collection[str] = ()) -> list[t
     """Pairs of names that a person may take for each other, both in order.
 
     They look alike (`-`, `_` and `.` count as the same, as do 0 and o, 1, l and i, rn and m), or are one edit
-    apart: a letter more, less, other, or two swapped. Names under 8 letters, and such as differ in a digit or
-    in a short part (`en` and `de`, `lora` and `dora`), may be one edit apart. Of a name in `new` more is asked: two
-    edits in one part of 8 letters are too few as well.
+    apart: a letter more, less, other, or two swapped. Names may be that in a digit, or in a part of 4 letters or fewer
+    (`multi-en` and `multi-de`, `bert-lora` and `bert-qlora`); where the part is all that follows the group, in one that has
+    no more than 4 in both (`lang/de` and `lang/da`, but not `acme/film` and `acme/films`). Of a name in `new` more is
+    asked: two edits in one part of 8 letters are too few as well.
     """
     pairs = {pair for pair in _sharing(_kept(names)) if _folded(pair[0]) == _folded(pair[1]) or _near(*pair)}
     pairs |= {pair for pair in _sharing(_cut_twice(names)) if {*pair} & {*new} and _nearly(*pair)} if new else set()
@@ -96,11 +98,12 @@ def _folded(name: str) -> str:
 
 def _near(a: str, b: str) -> bool:
     """One edit apart (Damerau-Levenshtein), in a part that is long enough to be misread."""
-    if min(len(a), len(b)) < NEAR_LENGTH or not one_edit(a, b):
+    if not one_edit(a, b):
         return False
     parts = zip_longest(_parts(a), _parts(b), fillvalue="")
     x, y = next((x, y) for x, y in parts if x != y)
-    return min(len(x), len(y)) > 4 and not _digits(x, y)
+    whole = (x, y) == (a.partition("/")[2], b.partition("/")[2])
+    return (max if whole else min)(len(x), len(y)) > SHORT and not _digits(x, y)
 
 
 def _nearly(a: str, b: str) -> bool:

@@ -16,6 +16,7 @@ from huggingface_hub import HfApi
 
 from hubcli import api
 from hubcli.index.owners import read_owners
+from hubcli.index.similar import near_collisions, near_groups
 from tests.registry.checkout import commit, git
 from tests.support.cli import hubcli
 from tests.support.hub_server import LiveHub, allow_loopback
@@ -108,3 +109,13 @@ def test_what_it_shows_of_owners_is_valid() -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(((?!http|#)[^)]+)\)", GUIDE))))
 def test_every_link_leads_somewhere(target: str) -> None:
     assert (ROOT / "docs" / target).exists()
+
+
+def test_the_names_it_shows_are_taken_for_each_other() -> None:
+    pairs = re.findall(r'`\["([^"]+)", "([^"]+)"\]`', section("Keeping an index"))
+    assert len(pairs) == 2
+    for a, b in pairs:
+        groups = a.endswith("/")
+        assert (near_groups([f"{a}x", f"{b}y"]) if groups else near_collisions([a, b])) == [(a, b)]
+    apart = [("lang/de", "lang/da"), ("acme/bert-lora", "acme/bert-qlora")]
+    assert not any(near_collisions(pair, pair) for pair in apart)
