@@ -13,7 +13,7 @@ from hubcli.errors import DiskError, HubcliError, NotFoundError, PolicyError
 from hubcli.server.faults import BadRequestFault, RepoMissing
 from hubcli.server.names import check_path, check_repo_id
 from hubcli.server.objects import FileEntry, Settings, file_entry, timestamp
-from hubcli.server.repo import MAIN
+from hubcli.server.repo import MAIN, Repo
 from hubcli.server.repos import STATE, RepoStore
 
 # A person's tools leave these beside the files; `.private` and `.gated` are the marks of a plain repo.
@@ -162,13 +162,19 @@ def _snapshot(store: RepoStore, repo_type: str, path: Path) -> None:
     private, gated = _marked(path, ".private"), _marked(path, ".gated")
     with contextlib.suppress(RepoMissing):
         # before anything can fail: what is served of it already must be closed all the same
-        there = store.repo(repo_type, repo_id)
-        if there.settings.origin != "plain":
-            raise BadRequestFault(
-                f"{path}: {repo_id} was imported into this hub, so its folder is not followed",
-                hint="rename the folder, or import it under this id",
-            )
+        there = _following(store.repo(repo_type, repo_id), path)
         there.change_settings(private=private, gated=gated)
     files = take_in(store, path)
     repo = store.create(Settings(repo_id, repo_type, timestamp(), "plain", private=bool(private), gated=bool(gated)))
-    repo.add_commit(files, title=f"Snapshot of {repo_id}", author="hub serve")
+    # reading the files takes long, and another server may have taken a push of this id meanwhile
+    _following(repo, path).add_commit(files, title=f"Snapshot of {repo_id}", author="hub serve")
+
+
+def _following(repo: Repo, path: Path) -> Repo:
+    """The repo, if it follows its folder; once it does, it goes on."""
+    if repo.settings.origin != "plain":
+        raise BadRequestFault(
+            f"{path}: {repo.id} was imported into this hub, so its folder is not followed",
+            hint="rename the folder, or import it under this id",
+        )
+    return repo

@@ -36,7 +36,7 @@ def listed(repo: Repo) -> list[Discussion]:
 
 def open_discussion(repo: Repo, title: str, description: str, author: str, *, pull: bool) -> Discussion:
     """A new discussion, or a pull request without a change of its own yet (a draft), with its first comment."""
-    with repo.locked():
+    with repo.changing():
         new = _numbered(repo, title, author)
         if pull:
             head = repo.resolve(MAIN).id
@@ -51,7 +51,7 @@ def propose(repo: Repo, revision: str, edit: Edit, words: Words) -> Discussion:
     """
     if revision.startswith("refs/pr/"):
         raise BadRequestFault("a pull request starts from a branch or a commit, not from another pull request")
-    with repo.locked():
+    with repo.changing():
         base = repo.resolve(revision)
         commit = repo.write_commit(base, edit(base), words)
         if commit is base:
@@ -94,14 +94,14 @@ def _with_commit(pull: Discussion, commit: Commit) -> Discussion:
 
 def add_comment(repo: Repo, number: int, text: str, author: str) -> Discussion:
     """The discussion with one more comment, its last event."""
-    with repo.locked():
+    with repo.changing():
         now = timestamp()
         return _save(repo, find(repo, number).having("comment", author, now, comment(text, now)))
 
 
 def rename(repo: Repo, number: int, title: str, author: str) -> Discussion:
     """The discussion under another title; the change is its last event."""
-    with repo.locked():
+    with repo.changing():
         old = find(repo, number)
         words = {"from": old.title, "to": _title(title)}
         return _save(repo, old.having("title-change", author, timestamp(), words, title=title))
@@ -109,7 +109,7 @@ def rename(repo: Repo, number: int, title: str, author: str) -> Discussion:
 
 def set_status(repo: Repo, number: int, status: str, text: str, author: str) -> Discussion:
     """The discussion open or closed, perhaps with a comment before; the change is its last event."""
-    with repo.locked():
+    with repo.changing():
         found = find(repo, number)
         if found.status in (MERGED, status):
             raise Conflict(f"{repo.id}: discussion {number} is {found.status} already")
@@ -120,7 +120,7 @@ def set_status(repo: Repo, number: int, status: str, text: str, author: str) -> 
 
 def merge(repo: Repo, number: int, text: str, author: str) -> Discussion:
     """Bring what the pull request changed onto its branch, as one commit. Conflict if that can't be done."""
-    with repo.locked():
+    with repo.changing():
         pull = find(repo, number)
         if pull.target is None or not pull.is_live:
             raise Conflict(f"{repo.id}: {number} is {'no pull request' if not pull.is_pull else pull.status}")

@@ -13,7 +13,7 @@ from hubcli.errors import BusyError
 from hubcli.server.crash import reach
 from hubcli.server.discussions import Discussion
 from hubcli.server.disk import disk_errors, write_document
-from hubcli.server.faults import BadRequestFault, EntryMissing, RepoMissing, RevisionMissing
+from hubcli.server.faults import BadRequestFault, EntryMissing, RepoMissing, RevisionMissing, WriteDenied
 from hubcli.server.names import check_ref_name, is_commit_id
 from hubcli.server.objects import Commit, FileEntry, Refs, Settings, make_commit, timestamp
 
@@ -72,6 +72,20 @@ class Repo:
         finally:
             lock.release()
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """`locked`, for what a person pushes; WriteDenied as `check_changeable`, also where it came to that meanwhile."""
+        with self.locked():
+            self.check_changeable()
+            yield
+
+    def check_changeable(self) -> None:
+        """WriteDenied for a repo that follows a folder: the next start would undo the change."""
+        if self.settings.origin == "plain":
+            raise WriteDenied(
+                f"{self.id} follows a folder of the served tree, which its owner changes; import the folder to change it here"
+            )
+
     @property
     def settings(self) -> Settings:
         """What the repo is; RepoMissing if it is gone."""
@@ -94,8 +108,13 @@ class Repo:
     def _gone(self) -> RepoMissing:
         return RepoMissing(f"the repo {self.path.name.replace('--', '/')} is gone")
 
-    def change_settings(self, *, private: bool | None = None, gated: bool | str | None = None) -> None:
-        """Set what is given; None leaves a setting as it is. Nothing is written where nothing changes."""
+    def change_settings(
+        self, *, private: bool | None = None, gated: bool | str | None = None, pushed: bool = False
+    ) -> None:
+        """Set what is given; None leaves a setting as it is. Nothing is written where nothing changes.
+
+        `pushed`: by a person over HTTP, with `changing`'s refusals.
+        """
 
         def changed(old: Settings) -> Settings:
             return replace(
@@ -103,7 +122,7 @@ class Repo:
             )
 
         if changed(self.settings) != self.settings:
-            with self.locked():
+            with self.changing() if pushed else self.locked():
                 write_document(self.path / "repo.json", changed(self.settings).to_json())
 
     def refs(self) -> Refs:

@@ -16,7 +16,6 @@ from hubcli.server.names import REPO_TYPES, check_repo_id
 from hubcli.server.objects import Settings, timestamp
 from hubcli.server.replies import error_reply
 from hubcli.server.repo import Repo
-from hubcli.server.writing import check_changeable
 
 USER: Final = "member"
 _CREATE: Final = ("name", "organization", "type", "private", "visibility")
@@ -27,7 +26,7 @@ def repo_to_write(request: Request) -> Repo:
     """The repo asked for, if this caller may change it."""
     repo = repo_of(request)
     hub_of(request).access.check_write(caller_of(request))
-    check_changeable(repo)
+    repo.check_changeable()
     return repo
 
 
@@ -77,7 +76,8 @@ def settings(request: Request, body: Json) -> Response:
     known(body, "settings", _SETTINGS)
     if not body:
         raise BadRequestFault("settings: expected at least one of " + ", ".join(_SETTINGS))
-    repo.change_settings(private=_private(body), gated=choice_of(body, "gated", (False, "auto", "manual")))
+    gated = choice_of(body, "gated", (False, "auto", "manual"))
+    repo.change_settings(private=_private(body), gated=gated, pushed=True)
     return JSONResponse({"private": repo.settings.private, "gated": repo.settings.gated})
 
 

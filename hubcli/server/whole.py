@@ -19,7 +19,6 @@ from hubcli.server.objects import FORMAT_V, LFS_SUFFIXES, FileEntry, Settings, f
 from hubcli.server.repo import MAIN, Repo, Words
 from hubcli.server.repos import RepoStore
 from hubcli.server.uploads import Incoming, trash
-from hubcli.server.writing import check_changeable
 
 ATTRIBUTES = ".gitattributes"
 
@@ -51,8 +50,7 @@ def _attributes(store: RepoStore) -> FileEntry:
 
 def delete(repo: Repo) -> None:
     """Take a repo away with all its commits; the contents of its files stay in the blobs, where others may have them."""
-    with repo.locked():
-        check_changeable(repo)
+    with repo.changing():
         # a repo that was moved away from this id must not come to light under it
         repo.store.moved_path(repo.settings.type, repo.id).unlink(missing_ok=True)
         reach("before-delete")
@@ -71,7 +69,7 @@ def move(repo: Repo, to_id: str) -> Settings:
         # always in the same order: two moves that cross would wait for each other
         for one in sorted((repo, target), key=lambda one: one.path):
             locks.enter_context(one.locked(new=one is target))
-        check_changeable(repo)
+        repo.check_changeable()
         if target.id:
             raise _taken(repo_type, to_id)
         old = repo.settings

@@ -14,22 +14,13 @@ from hubcli.server.objects import Commit
 from hubcli.server.repo import MAIN, Edit, Repo, Words
 
 
-def check_changeable(repo: Repo) -> None:
-    """WriteDenied for a repo that follows a folder: the next start would undo the change."""
-    if repo.settings.origin == "plain":
-        raise WriteDenied(
-            f"{repo.id} follows a folder of the served tree, which its owner changes; import the folder to change it here"
-        )
-
-
 def commit_edit(repo: Repo, revision: str, edit: Edit, words: Words) -> Commit:
     """Make what `edit` makes of them the newest files of a branch or of `refs/pr/<number>`; returns their commit.
 
     `edit` is called under the lock, and may raise to refuse. Files as they were give the commit there is. Raises
     RevisionMissing for a branch that is not there.
     """
-    with repo.locked():
-        check_changeable(repo)
+    with repo.changing():
         if revision.startswith("refs/pr/"):
             return pulls.commit_to(repo, revision, edit, words)
         return repo.commit_to(branch_of(repo, revision), edit, words)
@@ -66,8 +57,7 @@ def check_parent(revision: str, head: Commit | None, parent: str | None) -> None
 def add_branch(repo: Repo, name: str, start: str | None) -> None:
     """A new branch at a revision, main's newest commit if None; Conflict if the name is taken."""
     check_ref_name(name)
-    with repo.locked():
-        check_changeable(repo)
+    with repo.changing():
         refs = repo.refs()
         if name in refs.branches or name in refs.tags:
             raise Conflict(f"{repo.id}: the reference {name!r} exists already")
@@ -78,8 +68,7 @@ def drop_branch(repo: Repo, name: str) -> None:
     """Remove a branch; its commits stay. Main stays."""
     if name == MAIN:
         raise WriteDenied(f"{repo.id}: main can't be deleted")
-    with repo.locked():
-        check_changeable(repo)
+    with repo.changing():
         refs = repo.refs()
         if name not in refs.branches:
             raise RevisionMissing(f"{repo.id} has no branch {name!r}")
@@ -89,8 +78,7 @@ def drop_branch(repo: Repo, name: str) -> None:
 def add_tag(repo: Repo, name: str, revision: str, message: str) -> None:
     """Name a commit; Conflict if the name is taken, also by the same commit."""
     check_ref_name(name)
-    with repo.locked():
-        check_changeable(repo)
+    with repo.changing():
         refs, commit = repo.refs(), repo.resolve(revision)
         if name in refs.tags or name in refs.branches:
             raise Conflict(f"{repo.id}: the reference {name!r} exists already")
@@ -100,8 +88,7 @@ def add_tag(repo: Repo, name: str, revision: str, message: str) -> None:
 
 def drop_tag(repo: Repo, name: str) -> None:
     """Remove a tag; its commit stays."""
-    with repo.locked():
-        check_changeable(repo)
+    with repo.changing():
         refs = repo.refs()
         if name not in refs.tags:
             raise RevisionMissing(f"{repo.id} has no tag {name!r}")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hubcli.errors import DiskError
-from hubcli.server import import_folder
+from hubcli.server import import_folder, importer, whole
 from hubcli.server.importer import snapshot_plain
+from hubcli.server.objects import FileEntry, Settings, timestamp
 from hubcli.server.repos import Repo, RepoStore
 from tests.server.served import FIRST, SECOND, TEXT, content, stored, write_tree
 
@@ -72,6 +73,23 @@ def test_plain_folders_that_can_not_be_served_are_named_and_spare_the_others(hub
     assert [repo.settings.id for repo in store.repos("model")] == ["acme/good", "acme/taken"]
     assert content(store.repo("model", "acme/taken"), "main") == FIRST
     assert b"a secret of this machine" not in stored(hub).values()
+
+
+def test_a_repo_that_was_pushed_while_its_folder_was_read_is_left_alone(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server of the folder took the push; this one starts."""
+    plain, real = write_tree(hub / "acme/demo", FIRST), importer.take_in
+
+    def slow(store: RepoStore, source: Path) -> dict[str, FileEntry]:
+        whole.create(store, Settings("acme/demo", "model", timestamp(), "hub", private=True), "member")
+        return real(store, source)
+
+    monkeypatch.setattr(importer, "take_in", slow)
+    assert [one.path for one in snapshot_plain(RepoStore(hub))] == [plain]
+    repo = RepoStore(hub).repo("model", "acme/demo")
+    assert content(repo, "main").keys() == {".gitattributes"}
+    assert (repo.settings.origin, repo.settings.private) == ("hub", True)
 
 
 def test_marks_close_a_plain_repo_at_once_and_never_open_one(hub: Path) -> None:

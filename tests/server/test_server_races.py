@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from hubcli.errors import BusyError
 from hubcli.server import repo as repo_module
 from hubcli.server import whole
+from hubcli.server.disk import write_document
 from hubcli.server.faults import RepoMissing
 from hubcli.server.repo import Repo, Words
 from hubcli.server.repos import RepoStore
 from hubcli.server.writing import commit_edit
-from tests.server.served import content
+from tests.server.served import content, stored
 from tests.server.serving import serving
 from tests.support.hub_server import LiveHub
 
@@ -205,6 +207,48 @@ def test_a_move_keeps_what_was_set_while_it_waited(
     apis[1].move_repo(ID, "acme/moved")
     found = RepoStore(tmp_path / "hub").repo("model", "acme/moved").settings
     assert (found.private, found.gated) == (True, "manual")
+
+
+CHANGES: dict[str, Callable[[HfApi], Any]] = {
+    "open": lambda api: api.create_pull_request(ID, title="x", description="x"),
+    "propose": lambda api: api.upload_file(
+        path_or_fileobj=b"x", path_in_repo="x", repo_id=ID, create_pr=True, commit_message="x"
+    ),
+    "comment": lambda api: api.comment_discussion(ID, 1, comment="x"),
+    "rename": lambda api: api.rename_discussion(ID, 1, new_title="x"),
+    "close": lambda api: api.change_discussion_status(ID, 1, "closed"),
+    "merge": lambda api: api.merge_pull_request(ID, 1),
+    "tag": lambda api: api.create_tag(ID, tag="v1"),
+    "settings": lambda api: api.update_repo_settings(ID, private=True),
+    "delete": lambda api: api.delete_repo(ID),
+    "move": lambda api: api.move_repo(ID, "acme/b"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_repo_that_follows_a_folder_by_the_time_it_is_changed(
+    apis: list[HfApi], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """It is deleted, and a server that starts finds a folder of its id, just before the change gets the lock."""
+    CHANGES["propose"](apis[0])
+    repo = RepoStore(tmp_path / "hub").repo("model", ID)
+    real = repo_module.Repo.locked
+
+    def late(self: Any, **options: Any) -> Any:
+        monkeypatch.setattr(repo_module.Repo, "locked", real)
+        write_document(repo.path / "repo.json", replace(repo.settings, origin="plain").to_json())
+        return real(self, **options)
+
+    before = stored(tmp_path / "hub")
+    monkeypatch.setattr(repo_module.Repo, "locked", late)
+    with pytest.raises(HfHubHTTPError, match="follows a folder"):
+        CHANGES[change](apis[1])
+    after = stored(tmp_path / "hub")
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= {
+        "models/acme--demo/repo.json",
+        *(name for name in after if name.startswith("blobs/")),
+    }
+    assert not repo.settings.private
 
 
 @pytest.mark.parametrize("new", [False, True])
