@@ -49,7 +49,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is known of the adapter beside its files: by a person, and by the run that made it. `base` is a hub id."""
+    """What is known of the adapter beside its files: by a person, and by the run that made it. `base` is a hub id; `released`
+    the base as this very version has it, where it is out.
+    """
 
     base: str | None = None
     task: str | None = None
@@ -58,6 +60,7 @@ class Told:
     offline: bool | str = False
     token: str | None = None
     unchecked_base: bool = False
+    released: BaseModel | None = None
 
 
 def named(checkpoint: Checkpoint, told: Told, seen: Seen, format: str) -> BaseModel | None:
@@ -129,6 +132,14 @@ def where_is(base: BaseModel, local: str | None, told: Told, seen: Seen) -> str 
     except HubcliError as error:
         seen.findings.append(of_error("base", error))
     return None
+
+
+def as_released(base: BaseModel, released: BaseModel | None) -> BaseModel | None:
+    """A base as its files state it, and in what they leave open as the release has it that is out; None where none is of it."""
+    if released is None or released.id != base.id:
+        return None
+    left = {key: getattr(base, key) or getattr(released, key) for key in ("revision", "architecture", "weights_sha256")}
+    return replace(base, **left)
 
 
 def fingerprint(base: BaseModel, local: str | None, told: Told, seen: Seen) -> BaseModel:

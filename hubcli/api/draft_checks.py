@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubcli.api.draft_base import Seen, Told, fingerprint, named, rewrite, where_is
+from hubcli.api.draft_base import Seen, Told, as_released, fingerprint, named, rewrite, where_is
 from hubcli.hub.folder import open_folder
 from hubcli.installer import check_documents
 from hubcli.manifest import BaseModel, Head, Json, Release
@@ -121,9 +121,13 @@ def _check_run(checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
 
 
 def _check_base(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:
-    """Find the base, compare its weights, and see that the adapter's tensors fit its modules."""
-    base = seen.release.base
-    assert base is not None
+    """Find the base, compare its weights, and see that the adapter's tensors fit its modules. What is out names its base for
+    good: the one that it names is looked at, and nothing is inferred anew.
+    """
+    assert seen.release.base is not None
+    was = as_released(seen.release.base, told.released)
+    base = was or seen.release.base
+    seen.release = replace(seen.release, base=base)
     local = checkpoint.base.id if checkpoint.base is not None and Path(checkpoint.base.id).is_dir() else None
     seen.where = where_is(base, local, told, seen)
     if seen.where is None:
@@ -131,6 +135,7 @@ def _check_base(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> 
     seen.release = replace(seen.release, base=fingerprint(base, local, told, seen))
     with seen.found(UNFIT):
         _fit(stage, checkpoint, told, seen)
+    seen.release = replace(seen.release, base=was or seen.release.base)
 
 
 def _fit(stage: Path, checkpoint: Checkpoint, told: Told, seen: Seen) -> None:

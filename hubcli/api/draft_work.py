@@ -53,6 +53,7 @@ class Work:
     before: Entry | None
     workspace: Workspace
     repo: str | None
+    released: BaseModel | None = None
     run: Run | None = None
     adapter: Path = field(default_factory=Path)
     picked: Picked = field(default_factory=lambda: Picked(""))
@@ -134,6 +135,7 @@ class Work:
             self.workspace.offline or False,
             self.workspace.token,
             unchecked_base,
+            self.released,
         )
         listed = replace(self.release, files=tuple(spec for _, spec in self.picked.files.values()))
         self.seen = draft_checks.seen(stage, self.picked, told, listed)

@@ -13,7 +13,7 @@ from hubcli.api.models import python_warning
 from hubcli.api.warned import told as warnings_told
 from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.errors import UsageError
-from hubcli.manifest import Entry
+from hubcli.manifest import BaseModel, Entry
 from hubcli.publishing import checks
 from hubcli.publishing.draft import Draft
 
@@ -46,6 +46,7 @@ def draft(
     allow_unchecked_base: bool = False,
     place: Place | None = None,
     known_names: Iterable[str] = (),
+    released: BaseModel | None = None,
     entry: Entry | Mapping[str, Any] | None = None,
     offline: bool | None = None,
     token: str | None = None,
@@ -71,6 +72,8 @@ def draft(
         allow_unchecked_base: publish where the base can't be had, so that nothing was compared with it.
         place: the index that it goes to, which is asked first for what it requires; None: the configured ones alone.
         known_names: names of the index, for names that are easily taken for one another.
+        released: the base as this very version names it where it is out: what no file says of it stays so, though the base's
+            repository went on.
         entry: what the index has under this name by now.
         say: called with a line before each part that may take long.
 
@@ -95,7 +98,7 @@ def draft(
         from hubcli.api.draft_index import resolver_to
 
         workspace.resolver, _ = resolver_to(place.where, workspace)
-    work = Work(files_in, name, version, before, workspace, repo)
+    work = Work(files_in, name, version, before, workspace, repo, released)
     rows = Rows(tuple(map(str, files)), None if recipe is None else str(recipe), dict(eval_options or {}), sample, seed,
                 allow_unreproduced)  # fmt: skip
     said = Said(license, description, checks.authors_of(authors), tuple(language), task, base, requires)

@@ -14,7 +14,7 @@ from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.composition import Block, Expr
 from hubcli.errors import UsageError
 from hubcli.progress import Progress, Silent
-from hubcli.publishing.entering import Entered, check_rights, entered, requires_of
+from hubcli.publishing.entering import Entered, check_rights, entered, release_of
 from hubcli.publishing.place import Base, Place
 from hubcli.publishing.plan import plan_of, report_of
 
@@ -117,7 +117,8 @@ def publish(
         joins = place.base(name) if place is not None else None
         if joins is not None and place is not None:
             check_rights(joins, name, repository.name.partition("/")[0], place.where)
-            checks["requires"] = requires or requires_of(place, joins, name, version) or None
+            if (same := release_of(place, joins, name, version)) is not None:
+                checks |= {"requires": requires or same.requires or None, "released": same.base}
         given = {**said, **checks, "repo": repo, "place": place, "say": say}
         draft = _drafted(what, name, version, joins, given, workspace)
         return _Publishing(

@@ -83,16 +83,22 @@ def _check_waiting(waiting: Waiting, draft: Draft, release: Release) -> None:
 
 
 def requires_of(place: Place, base: Base, name: str, version: str) -> Mapping[str, str]:
-    """What a release requires that is in the index, or proposed: ranges that follow the newest versions stay as they were.
+    """What a release requires that is in the index, or proposed: ranges that follow the newest versions stay as they were."""
+    found = release_of(place, base, name, version)
+    return found.requires if found is not None else {}
 
-    Nothing where there is no such release, or none that can be read: that is told when the two are compared.
+
+def release_of(place: Place, base: Base, name: str, version: str) -> Release | None:
+    """The release of this version that is in the index, or proposed: what its draft infers from what may move stays as it was.
+
+    None where there is no such release, or none that can be read: that is told when the two are compared.
     """
     waiting = place.waiting(name, version)
     for entry in (base.entry, waiting.entry if waiting is not None else None):
         with contextlib.suppress(EntryError):
             if (found := release_in(entry, name, version)) is not None:
-                return found.requires
-    return {}
+                return found
+    return None
 
 
 def check_rights(base: Base, draft_name: str, publisher: str | None, where: str) -> None:

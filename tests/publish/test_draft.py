@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from hubcli import api
 from hubcli.errors import HubcliError, PublishError
 from hubcli.index.entries import check_entry
+from hubcli.manifest import BaseModel
 from hubcli.publishing.into_folder import IntoFolder
 from tests.publish import drafts
 from tests.publish.drafts import BASE_ID, NAME, drafted
@@ -56,6 +57,23 @@ def test_a_peft_lora_becomes_a_draft(base: Path, made: Path) -> None:
 
 def test_the_same_folder_gives_the_same_bytes(base: Path, made: Path) -> None:
     assert drafted(made / "lora") == drafted(made / "lora")
+
+
+def test_what_is_out_keeps_its_base_though_that_goes_on(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafts.cached(made / "base", monkeypatch, tmp_path / "cache")
+    first = drafted(made / "lora")
+    repo = tmp_path / "cache" / f"models--{BASE_ID.replace('/', '--')}"
+    shutil.copytree(repo / "snapshots" / drafts.COMMIT, repo / "snapshots" / ("d" * 40))
+    (repo / "refs" / "main").write_text("d" * 40)
+    moved = drafted(made / "lora").release.base
+    assert moved is not None and moved.revision == "d" * 40, "the next release stands on what is there by then"
+    assert drafted(made / "lora", released=first.release.base) == first
+    other = BaseModel(BASE_ID, drafts.COMMIT, weights_sha256="0" * 64)
+    with pytest.raises(PublishError) as refused:
+        drafted(made / "lora", released=other)
+    assert refused.value.id == "E_BASE_MISMATCH", "what it names is compared all the same"
 
 
 def test_a_folder_of_this_machine_is_no_base(made: Path, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from hubcli import api
 from hubcli.errors import NetworkError, PolicyError, PublishError, UsageError
+from hubcli.manifest import BaseModel
 from tests.publish import driver
 from tests.publish.hubs import Wire, api_of, publications
 from tests.publish.pushed import NAME
-from tests.support.adapters import IndexFolder, entry, lora_files, release
+from tests.support.adapters import BASE_ID, IndexFolder, entry, lora_files, release
 from tests.support.hub_server import LiveHub
 
 REPO = "acme/films-lora"
@@ -135,3 +136,18 @@ def test_who_was_there_first_publishes_on_beside_a_name_that_is_near(
         api.publish(folder, name=NAME, version="1.0.0", **call)
     index.write(NAME, entry(NAME, [release(lora_files())]))
     assert api.publish(folder, name=NAME, version="1.1.0", **call)["changed"]
+
+
+def test_what_is_out_is_drafted_on_the_base_that_it_names(
+    hub: LiveHub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base's repository may have gone on since; a new version is drafted on what is there now."""
+    (tmp_path / "index").mkdir()
+    given: list[Any] = []
+    monkeypatch.setattr(
+        driver, "quick", lambda *a, real=driver.quick, **k: [given.append(k.get("released")), real(*a, **k)][1]
+    )
+    driver.install(monkeypatch)
+    for version in ("1.0.0", "1.0.0", "1.1.0"):
+        api.publish(folder, name=NAME, version=version, repo=REPO, index=tmp_path / "index")
+    assert given == [None, BaseModel(BASE_ID, architecture="BertModel"), None]
