@@ -79,7 +79,7 @@ class HubIndexSource:
         roots = (root,) if any(path.startswith(f"{FILES}/") for path in files) else ()
         entries = {name: file for path, file in files.items() if (name := entry_name(path))}
         if not entries and {INDEX, ENTRIES} <= files.keys():
-            document = read_index(self._fetch(commit, files[INDEX]), f"{self.where}/{INDEX}")
+            document = read_index(self._settings(commit, files[INDEX]), f"{self.where}/{INDEX}")
             site = self._site(commit, files[ENTRIES], document)
             return commit, Snapshot(document["snapshot"], site, document.get("endpoint"), roots, document)
         meta = self._meta(commit, files)
@@ -88,10 +88,14 @@ class HubIndexSource:
     def _meta(self, commit: str, files: Mapping[str, TreeFile]) -> dict[str, Any]:
         if META not in files:
             return {}
-        if files[META].size > META_LIMIT:
-            found = f"found {files[META].size:,}"
-            raise EntryError(f"{self.where}/{META}: expected at most {META_LIMIT:,} bytes, {found}", id="E_JSON_SIZE")
-        return parse_meta(self._fetch(commit, files[META]), f"{self.where}/{META}")
+        return parse_meta(self._settings(commit, files[META]), f"{self.where}/{META}")
+
+    def _settings(self, commit: str, file: TreeFile) -> bytes:
+        """`_index.json` or `index.json`, which are read whole: one of more bytes than such a file has is not asked for."""
+        if file.size > META_LIMIT:
+            where = f"{self.where}/{file.path}"
+            raise EntryError(f"{where}: expected at most {META_LIMIT:,} bytes, found {file.size:,}", id="E_JSON_SIZE")
+        return self._fetch(commit, file)
 
     def _entries(self, commit: str, entries: Mapping[str, TreeFile], files: Mapping[str, TreeFile]) -> Iterator[Raw]:
         """The entries in the order of their names: what the cache has, then what the site has, then one by one."""
@@ -126,7 +130,7 @@ class HubIndexSource:
         """Those of the wanted entries that the site has as they are now; a site that is faulty or gone has none."""
         found: dict[str, bytes] = {}
         with contextlib.suppress(EntryError, ContentError, NotFoundError):
-            document = read_index(self._fetch(commit, files[INDEX]), f"{self.where}/{INDEX}")
+            document = read_index(self._settings(commit, files[INDEX]), f"{self.where}/{INDEX}")
             for name, data in self._site(commit, files[ENTRIES], document):
                 file = fits.get(name)
                 if file is not None and file.hash in wanted and is_hash_of(file.hash, data):

@@ -16,7 +16,7 @@ from hubcli.hub import transport
 from hubcli.index import hub_source
 from hubcli.index.build import build_site
 from hubcli.index.catalog import Catalog
-from hubcli.index.sources import FolderSource
+from hubcli.index.sources import META_LIMIT, FolderSource
 from tests.registry.entrydocs import dump, entry, release, write, yank
 from tests.support.adapters import IndexFolder
 from tests.support.hostile_server import Hostile, Request, Send, reply
@@ -131,6 +131,21 @@ def test_many_entries_come_by_the_site(hub: LiveHub, tmp_path: Path) -> None:
     write(folder, *(entry(f"acme/other-{n}") for n in range(20)))
     put(hub, folder)
     assert read.update() and len(read.view) == 50
+
+
+def test_a_site_of_settings_beyond_measure_is_not_asked_for(hub: LiveHub, tmp_path: Path) -> None:
+    """They would be read whole. The entries beside it come one by one, as without a site; alone it is no index."""
+    index = write(tmp_path / "index", *(entry(f"acme/entry-{n}") for n in range(20)))
+    for folder in (index, tmp_path / "alone"):
+        folder.mkdir(exist_ok=True)
+        (folder / "index.json").write_bytes(b" " * (META_LIMIT + 1))
+        (folder / "entries.jsonl.gz").write_bytes(b"")
+    put(hub, index)
+    assert len(catalog().view) == 20 and len(resolved(hub)) == 20
+    put(hub, tmp_path / "alone")
+    with pytest.raises(EntryError, match=r"index\.json: expected at most 65,536 bytes, found 65,537") as caught:
+        _ = catalog().view
+    assert caught.value.id == "E_JSON_SIZE" and not resolved(hub)
 
 
 def test_a_site_alone_is_an_index(hub: LiveHub, tmp_path: Path) -> None:
