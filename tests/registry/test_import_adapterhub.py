@@ -300,6 +300,31 @@ def test_a_name_like_one_that_is_there_is_left_out(tmp_path: Path) -> None:
     assert index_check(tmp_path / "out")["ok"]
 
 
+@pytest.mark.parametrize(
+    ("there", "new", "taken"),
+    [
+        ("acme/summarize", ["acme/sumarize", "acme/sumarise"], ["acme/sumarise"]),
+        ("acme/summarize", ["acme/sumarise", "acme/sumarize", "acme/summarise"], ["acme/sumarise"]),
+        ("summaries/one", ["sumaries/two", "sumarie/three"], ["sumarie/three"]),
+        ("summaries/one", ["sumaries/summarize", "sumaries/sumarize"], []),
+    ],
+    ids=str,
+)
+def test_a_name_that_is_left_out_is_not_said_to_be_meant(
+    tmp_path: Path, there: str, new: list[str], taken: list[str]
+) -> None:
+    """A pair under 'similar' would let the name in the next time."""
+    put(tmp_path / "cards", CARD, f"{there}.yaml")
+    index_import("adapterhub", tmp_path / "cards", tmp_path / "out")
+    for name in new:
+        put(tmp_path / "other", CARD, f"{name}.yaml")
+    for _ in range(2):
+        report = index_import("adapterhub", tmp_path / "other", tmp_path / "out")
+        assert [row["name"] for row in report["imported"]] == taken
+    assert not (tmp_path / "out/_index.json").exists() and index_check(tmp_path / "out")["ok"]
+    assert not any("easily taken" in note["note"] for note in report["notes"])
+
+
 def test_what_only_begins_like_a_name_that_is_left_out_is_taken(tmp_path: Path) -> None:
     only(tmp_path, CARD)
     for stem in ("tiny-bert_sst-2_pfeifer", "tiny-bert_sst-2_pfeifer-large-cased"):

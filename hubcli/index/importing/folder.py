@@ -147,27 +147,35 @@ def _merge(found: Imported, new: Json, labels: list[str], path: str, raw: bytes 
 def _alike(found: Imported, there: dict[str, bytes], meta: Json) -> None:
     """New names that may be taken for others: one that is there already wins; two of the cards are noted as meant."""
     known = {frozenset(pair) for pair in meta.get("similar", [])}
-    names = there.keys() | found.entries.keys()
-    for pair in [*near_collisions(names), *near_groups(names)]:
+    for pair in _near(found, there, known):
         new = [name for name in pair if not _present(name, there)]
-        if frozenset(pair) in known or not new:
-            continue
-        if len(new) == 2:
+        if len(new) == 1:
+            (other,) = set(pair) - set(new)
+            _refuse(found, new[0], other)
+    # only now, for a pair says that both names are meant, and a name that was refused is not
+    for pair in _near(found, there, known):
+        if not any(_present(name, there) for name in pair):
             found.similar.append(pair)
             found.note(
                 f"{pair[0]} and {pair[1]} are easily taken for each other: the pair stands under 'similar' in {META}",
                 "",
             )
-            continue
-        (other,) = set(pair) - set(new)
-        for name in [name for name in found.entries if _means(new[0], name)]:
-            del found.entries[name]
-            rows = [row for row in found.imported if row["name"] == name]
-            found.imported = [row for row in found.imported if row["name"] != name]
-            for row in rows:
-                found.leave(
-                    row["card"], row["card_version"], f"{name} is easily taken for {other}, which is there already"
-                )
+
+
+def _near(found: Imported, there: dict[str, bytes], known: set[frozenset[str]]) -> list[tuple[str, str]]:
+    """Pairs of names, and of groups, that may be taken for each other, but those that are said to be meant."""
+    names = there.keys() | found.entries.keys()
+    return [pair for pair in [*near_collisions(names), *near_groups(names)] if frozenset(pair) not in known]
+
+
+def _refuse(found: Imported, new: str, other: str) -> None:
+    """A name, or all of a group, is no entry here, with all its releases."""
+    for name in [name for name in found.entries if _means(new, name)]:
+        del found.entries[name]
+        rows = [row for row in found.imported if row["name"] == name]
+        found.imported = [row for row in found.imported if row["name"] != name]
+        for row in rows:
+            found.leave(row["card"], row["card_version"], f"{name} is easily taken for {other}, which is there already")
 
 
 def _present(name: str, there: Iterable[str]) -> bool:
