@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hubcli.api import index_check, index_import
-from hubcli.errors import HubcliError, NotFoundError
+from hubcli.errors import EntryError, HubcliError, NotFoundError
 from hubcli.index.importing import folder as importing
 from hubcli.index.importing import names
 from hubcli.index.importing.cards import read_card
@@ -372,6 +372,16 @@ def test_what_is_there_stays_and_what_is_new_is_added(tmp_path: Path) -> None:
         == "acme/tiny-bert_sst-2_pfeiffer 1.0.0 is there with another origin.sha256: it stays"
     )
     assert json.loads(file.read_bytes()) == after
+
+
+@pytest.mark.parametrize("similar", ["null", "[1]", '[["a/b"]]', "{}"])
+def test_faulty_pairs_of_names_are_named_and_left_alone(tmp_path: Path, similar: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/_index.json").write_text(f'{{"similar": {similar}}}')
+    before = tree(tmp_path / "out")
+    with pytest.raises(EntryError, match=r"_index\.json: similar: expected pairs of names"):
+        only(tmp_path, CARD)
+    assert tree(tmp_path / "out") == before
 
 
 def test_a_faulty_entry_is_left_alone(tmp_path: Path) -> None:
