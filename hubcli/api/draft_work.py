@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,8 +123,7 @@ class Work:
         if self.picked.findings:
             return
         stage.mkdir()
-        for path, (source, _) in self.picked.files.items():
-            shutil.copyfile(source, stage / path)
+        self.picked.copy(stage)
         recipe = self.run.recipe if self.run is not None else None
         told = Told(
             said.base,
@@ -220,6 +218,7 @@ class Work:
         assert self.seen is not None
         run, plot = self.run, self._plot()
         recipe = run.recipe if run is not None else None
+        data = recipe.data.dataset if recipe is not None else None
         return CardFacts(
             name=self.name,
             kind=self.seen.kind,
@@ -232,9 +231,7 @@ class Work:
             plot=plot,
             training=training_lines(run.said, recipe, self.release.training) if run is not None else (),
             citation=str((run.told if run is not None else {}).get("citation") or ""),
-            dataset_id=recipe.data.dataset
-            if recipe is not None and not Path(recipe.data.dataset or "/").is_dir()
-            else None,
+            dataset_id=None if data is None or Path(data).is_dir() else data,
             classes=self.seen.classes,
             own_tokenizer="tokenizer.json" in self.picked.files,
             reads_in_peft=self.seen.reads_in_peft,
@@ -273,10 +270,10 @@ class Work:
         """The adapter's files: where they lie, or, of what was changed, the bytes."""
         for path, (source, spec) in self.picked.files.items():
             raw = (stage / path).read_bytes() if path == documents.config_file(self.picked.format) else b""
-            if raw and hashlib.sha256(raw).hexdigest() != spec.sha256:
-                self.notes.append(
-                    f"changed: {path} names the base as {self.release.base.id if self.release.base else None}"
-                )
+            if path in self.picked.made:
+                yield DraftFile.made(path, self.picked.made[path], spec.role)
+            elif raw and hashlib.sha256(raw).hexdigest() != spec.sha256:
+                self.notes.append(f"changed: {path} names the base as {self.release.base and self.release.base.id}")
                 yield DraftFile.made(path, raw, spec.role)
             else:
                 yield DraftFile(path, spec.size, spec.sha256, spec.role, source=source.absolute())

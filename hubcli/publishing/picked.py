@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from hubcli.hub.choice import FUSION, LICENSE, MODEL_CONFIG, PICKLES, TOKENIZER
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES
 from hubcli.manifest import FileSpec
 from hubcli.publishing.findings import Finding, of_error
+from hubcli.publishing.templates import TEMPLATE, fold
 from hubcli.safetensors_header import Header
 from hubcli.store import content
 from hubcli.store.files import digest, open_plain
@@ -41,7 +43,7 @@ MAX_PICTURE = 5 << 20  # bytes
 LEFT_FILES = re.compile(
     r"optimizer(?:_\d+)?\.(?:pt|bin)|scheduler\.(?:pt|bin)|scaler\.pt|rng_state(?:_\d+)?\.pth|training_args\.bin"
     r"|trainer_state\.json|(?:all|train|eval|test|predict)_results\.json|events\.out\.tfevents\..*|metrics\.jsonl?"
-    r"|\.gitattributes|\.gitignore|\.DS_Store|Thumbs\.db|desktop\.ini|chat_template\.jinja|\.hubcli\.json"
+    r"|\.gitattributes|\.gitignore|\.DS_Store|Thumbs\.db|desktop\.ini|\.hubcli\.json"
 )
 LEFT_FOLDERS = re.compile(
     r"checkpoint-\d+|global_step\d+|checkpoints|runs|logs|wandb|\.git|\.cache|\.huggingface|__pycache__|\.ipynb_checkpoints"
@@ -51,14 +53,26 @@ HARMLESS = (".json", ".md", ".txt", ".safetensors", ".csv", ".tsv", ".log", ".ya
 
 @dataclass(slots=True)
 class Picked:
-    """The files of a folder: (where it lies, what the entry would say) by path, headers of the weights, and what was said."""
+    """The files of a folder: (where it lies, what the entry would say) by path, headers of the weights, and what was said.
+
+    `made` has the bytes of those that are published otherwise than they lie there.
+    """
 
     format: str
     files: dict[str, tuple[Path, FileSpec]] = field(default_factory=dict)
+    made: dict[str, bytes] = field(default_factory=dict)
     pictures: dict[str, Path] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+    def copy(self, folder: Path) -> None:
+        """Put the files into a folder as they are published."""
+        for path, (source, _) in self.files.items():
+            if path in self.made:
+                (folder / path).write_bytes(self.made[path])
+            else:
+                shutil.copyfile(source, folder / path)
 
 
 def format_of(folder: Path) -> str | None:
@@ -90,11 +104,13 @@ def pick(folder: Path, format: str) -> Picked:
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
             role = roles.get(path.name) or ("license" if LICENSE.match(path.name) else None)
-            _add(path, role, picked)
+            if path.name != TEMPLATE:
+                _add(path, role, picked)
         elif stat.S_ISDIR(mode) and LEFT_FOLDERS.fullmatch(path.name):
             picked.notes.append(f"left out: {path.name}/, which a training or a tool leaves behind")
         else:
             picked.findings.append(_odd(path, mode))
+    fold(folder, picked)
     for name, role in FILES[format].items():
         if role in ("config", "weights") and name != LABELS and not (folder / name).exists():
             pickled = any(
