@@ -35,8 +35,8 @@ class Example:
 class Examples:
     """The rows of each part (train, validation, test), the labels in order of their ids, and what was read from where.
 
-    `files`: part, path as written, size in bytes, sha256 and rows of each file; of a dataset part, dataset, subset, revision,
-    fingerprint and rows.
+    `files`: part, path as written, size in bytes, sha256 and rows of each file, images_sha256 where its rows name files of
+    images; of a dataset part, dataset, subset, revision, fingerprint and rows.
     """
 
     parts: dict[str, list[Example]]

@@ -58,8 +58,9 @@ class Files:
             file = self._recipe.place(written)
             facts = tables.described(file, written)
             table = tables.read(file, written, self._recipe.columns, self._recipe.data)
-            found.append(checked(table, self._recipe, findings))
-            told.append({"part": part, **facts, "rows": len(table.numbers)})
+            rows = checked(table, self._recipe, findings)
+            found.append(rows)
+            told.append({"part": part, **facts, **_beside(rows), "rows": len(table.numbers)})
         return _joined(found), told
 
 
@@ -67,6 +68,13 @@ def checked(table: tables.Table, recipe: Recipe, findings: Findings) -> Rows:
     """The rows of a table as the task reads them; no keys while there is something wrong with them."""
     columns = checks.fields(table, recipe.data, findings)
     return Rows(columns, table.places, [] if findings else _keys(columns))
+
+
+def _beside(rows: Rows) -> Json:
+    """The sha256 over the images that stand in files of their own, in the order of their rows: the table only names them."""
+    if not any(isinstance(image, str) for image in rows.columns.get("image", ())) or not rows.keys:
+        return {}
+    return {"images_sha256": hashlib.sha256(b"".join(rows.keys)).hexdigest()}
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

@@ -16,7 +16,6 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,7 @@ def check_same(folder: Path, there: Json, made_of: Json) -> None:
     Raises:
         IntegrityError: names what is different.
     """
-    other = [key for key, value in made_of.items() if key in there and _bare(there[key]) != _bare(value)]
+    other = [key for key, value in made_of.items() if key in there and not alike(there[key], value)]
     if other:
         raise IntegrityError(
             f"{folder} was begun with another {', another '.join(other)}: the run can't go on",
@@ -131,18 +130,13 @@ def check_same(folder: Path, there: Json, made_of: Json) -> None:
         )
 
 
-def hashes(files: Sequence[Json]) -> list[Json]:
-    """What says that data is the same, wherever it lies."""
-    return [_bare(file) for file in files]
-
-
-def _bare(found: Any) -> Any:
-    """Without what says where it lies."""
-    if isinstance(found, list | tuple):
-        return [_bare(one) for one in found]
-    return (
-        {key: value for key, value in found.items() if key not in ("path", "id")} if isinstance(found, dict) else found
-    )
+def alike(there: Any, now: Any) -> bool:
+    """Whether what a run has written of its data or models is true now, wherever they lie; no more than that is compared."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        return all(key in ("path", "id") or alike(value, now.get(key)) for key, value in there.items())
+    if isinstance(there, list) and isinstance(now, list | tuple):
+        return len(there) == len(now) and all(map(alike, there, now))
+    return bool(there == now)
 
 
 def sweep(folder: Path) -> None:

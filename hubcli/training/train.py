@@ -32,6 +32,7 @@ from hubcli.training.run_lock import held
 from hubcli.training.setup import Locate, Setup, free_name, prepared
 
 ADAPTER, MODEL = "adapter", "model"
+TOKENIZERS = (".json", ".txt", ".model", ".jinja", ".tiktoken")  # how names of files end that say what text becomes
 MEASURED = ("validation", "test")
 
 
@@ -106,6 +107,7 @@ def _begin(setup: Setup, folder: Path, examples: Examples, there: Json | None) -
         "data": list(examples.files),
         "base": setup.base().to_json(),
         "adapters": [{"name": name, "sha256": digest(setup.handle, name)} for name in others if setup.handle],
+        "tokenizer": _tokenizer(setup.recipe),
     }
     if there is not None and run_folder.ready(folder):
         run_folder.check_same(folder, there, made_of)
@@ -113,6 +115,14 @@ def _begin(setup: Setup, folder: Path, examples: Examples, there: Json | None) -
         run_folder.last_checkpoint(folder)
     else:
         run_folder.begin(folder, setup.recipe, made_of)
+
+
+def _tokenizer(recipe: Recipe) -> list[Json]:
+    """The files of the tokenizer that stands in for the base's own; a model may lie beside them."""
+    if recipe.base.tokenizer is None:
+        return []
+    files = sorted(recipe.place(recipe.base.tokenizer).iterdir())
+    return [{"name": file.name, "sha256": sha256_of(file)} for file in files if file.suffix in TOKENIZERS]
 
 
 def _trained(setup: Setup, loop: Loop, journal: Journal, examples: Examples, folder: Path) -> Json:

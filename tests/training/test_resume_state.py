@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from hubcli.errors import BusyError, IntegrityError, NotFoundError, UsageError
 from hubcli.recipe import Recipe, made
+from hubcli.schema import check
 from hubcli.training import journal, run_folder
 from hubcli.training import train as training
 from hubcli.training.callbacks import Epochs, whole
@@ -122,6 +124,35 @@ def test_a_fusion_goes_on_over_the_adapters_that_it_began_with(bert: Path, rows:
     (tmp_path / "c").rename(tmp_path / "b")
     with pytest.raises(IntegrityError, match="begun with another adapters"):
         train(found, tmp_path / "run", resume=True)
+
+
+def test_a_run_goes_on_with_the_tokenizer_and_the_images_that_it_began_with(
+    bert: Path, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Of both the recipe says only where they are."""
+    tokens = Path(shutil.copytree(bert, tmp_path / "tokens"))
+    given = document(bert, jsonl(tmp_path / "rows.jsonl", reviews()))
+    read = made({**given, "base": {**given["base"], "tokenizer": str(tokens)}}, tmp_path)
+    killed(read, tmp_path / "run", EPOCH)
+    text = (tokens / "tokenizer.json").read_text()
+    (tokens / "tokenizer.json").write_text(text.replace('"good": 7', '"good": 8').replace('"bad": 8', '"bad": 7'))
+    assert (tokens / "tokenizer.json").read_text() != text
+    with pytest.raises(IntegrityError, match="begun with another tokenizer"):
+        train(read, tmp_path / "run", resume=True)
+
+    paint = lambda n, shade: Image.new("L", (8, 8), shade + n).save(tmp_path / f"{n}.png")  # noqa: E731
+    for n in range(16):
+        paint(n, 10)
+    images = jsonl(tmp_path / "images.jsonl", [{"image": f"{n}.png", "label": "ab"[n % 2]} for n in range(16)])
+    split = {"by": "random", "validation": 0.25, "test": 0.0}
+    seen = recipe(tmp_path, bases("vit"), images, task="IMG_CLS", method="full", split=split)
+    killed(seen, tmp_path / "seen", 3)
+    paint(5, 200)
+    with pytest.raises(IntegrityError, match="begun with another data"):
+        train(seen, tmp_path / "seen", resume=True)
+    paint(5, 10)
+    train(seen, tmp_path / "seen", resume=True)
+    assert not check(run_folder.read(tmp_path / "seen") or {}, "cli/train")
 
 
 @pytest.fixture

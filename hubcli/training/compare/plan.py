@@ -140,7 +140,7 @@ def found(run: Run, data: Sequence[Json], *, force: bool) -> Run:
     if there is None or force:
         return run
     other = "another recipe" if not run_folder.same(run.folder, run.recipe) else None
-    if other is None and "data" in there and run_folder.hashes(there["data"]) != run_folder.hashes(data):
+    if other is None and "data" in there and not run_folder.alike(there["data"], list(data)):
         other = "other data"
     if other is not None:
         raise UsageError(f"{run.folder} is a run of {other}", hint="give another --out, or --force to train it anew")
