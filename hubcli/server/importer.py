@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hubcli.errors import DiskError, HubcliError, NotFoundError, PolicyError
-from hubcli.server.faults import BadRequestFault, RepoMissing
+from hubcli.server.faults import BadRequestFault
 from hubcli.server.names import check_path, check_repo_id
 from hubcli.server.objects import FileEntry, Settings, file_entry, timestamp
 from hubcli.server.repo import MAIN, Repo
@@ -160,10 +159,11 @@ def _snapshot(store: RepoStore, repo_type: str, path: Path) -> None:
     if path.resolve() != store.folder.resolve() / path.relative_to(store.folder):
         raise PolicyError(f"{path}: expected a folder of the served tree, found a link to {path.resolve()}")
     private, gated = _marked(path, ".private"), _marked(path, ".gated")
-    with contextlib.suppress(RepoMissing):
+    there = Repo(store, store.path_of(repo_type, repo_id))
+    # a repo that was moved away from this id is another one
+    if there.id == repo_id:
         # before anything can fail: what is served of it already must be closed all the same
-        there = _following(store.repo(repo_type, repo_id), path)
-        there.change_settings(private=private, gated=gated)
+        _following(there, path).change_settings(private=private, gated=gated)
     files = take_in(store, path)
     repo = store.create(Settings(repo_id, repo_type, timestamp(), "plain", private=bool(private), gated=bool(gated)))
     # reading the files takes long, and another server may have taken a push of this id meanwhile

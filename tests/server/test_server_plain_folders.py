@@ -92,6 +92,16 @@ def test_a_repo_that_was_pushed_while_its_folder_was_read_is_left_alone(
     assert (repo.settings.origin, repo.settings.private) == ("hub", True)
 
 
+def test_a_folder_takes_the_id_that_a_pushed_repo_had(hub: Path) -> None:
+    store = RepoStore(hub)
+    whole.create(store, Settings("acme/demo", "model", timestamp(), "hub"), "member")
+    whole.move(store.repo("model", "acme/demo"), "acme/moved")
+    write_tree(hub / "acme/demo", FIRST)
+    assert snapshot_plain(store) == []
+    assert content(store.repo("model", "acme/demo"), "main") == FIRST
+    assert content(store.repo("model", "acme/moved"), "main").keys() == {".gitattributes"}
+
+
 def test_marks_close_a_plain_repo_at_once_and_never_open_one(hub: Path) -> None:
     plain = write_tree(hub / "acme/demo", FIRST)
     snapshot_plain(RepoStore(hub))
