@@ -65,7 +65,7 @@ def _draft(expr: Expr, name: str, version: str, place: Place, base: Base, worksp
     if base.entry is not None:
         before = parsed(base.entry, name)
         said["description"] = said["description"] or before["description"]
-        said["authors"] = said["authors"] or [author["name"] for author in before["authors"]]
+        said["authors"] = said["authors"] or before["authors"]
         said["license"] = said["license"] or _license_before(before, version)
     known = base.names if base.entry is None else ()  # what is there was let in under its name
     raise_findings(name, checks.check_known(name, known))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hubcli.composition import Expr
 from hubcli.compositions import COMPOSITION
 from hubcli.errors import UsageError
 from hubcli.index.compose import compose
 from hubcli.manifest import Resolved
+from hubcli.publishing import checks
 from hubcli.publishing.draft import Draft
 
 NO_LICENSE = "none"  # a composition has no files to license
@@ -21,7 +23,7 @@ def composed(
     found: Mapping[str, Resolved],
     *,
     description: str | None,
-    authors: Sequence[str],
+    authors: Sequence[str | Mapping[str, Any]],
     license: str,
     place: str,
     published: str,
@@ -30,6 +32,7 @@ def composed(
 
     Args:
         found: name → release, of every name in the expression.
+        authors: names, or authors as an entry has them.
         place: the index it goes to, as `Resolved.index` names it.
         published: now.
 
@@ -42,8 +45,7 @@ def composed(
     release = compose(expr, name, version, found, license=license, published=published)
     away = [f"{part.name} is in the index {part.index}, not in this one: who installs {name} needs both"
             for part in found.values() if part.index != place]  # fmt: skip
-    people = tuple({"name": author} for author in authors)
-    return Draft(name, COMPOSITION, description, people, release, (), tuple(away))
+    return Draft(name, COMPOSITION, description, checks.authors_of(authors), release, (), tuple(away))
 
 
 def unlicensed(found: Mapping[str, Resolved]) -> str:

@@ -94,3 +94,14 @@ def test_parts_that_no_install_brings_together_are_refused(own: Path) -> None:
     api.publish('average(acme/inner, "acme/films@^1")', **call)
     api.index_remove("one")
     assert {row["version"] for row in api.install("own:acme/outer")["installed"]} == {"1.0.0"}
+
+
+@pytest.mark.parametrize("named", [(), ("Bo",)])
+def test_who_made_it_stays_with_all_that_is_said_of_them(own: Path, named: tuple[str, ...]) -> None:
+    api.publish(EXPR, name="acme/both", index=own, **SAID)
+    document = json.loads((own / "acme/both.json").read_bytes())
+    document["authors"] = [{"name": "Acme", "contact": "a@acme.example", "hub_user": "acme"}]
+    (own / "acme/both.json").write_text(json.dumps(document))
+    api.publish(EXPR, name="acme/both", index=own, version="1.1.0", authors=named)
+    after = json.loads((own / "acme/both.json").read_bytes())
+    assert after["authors"] == ([{"name": "Bo"}] if named else document["authors"]) and len(after["releases"]) == 2
