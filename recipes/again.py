@@ -3,7 +3,8 @@
     python -m recipes.again sentiment/bert-lora
 
 Fetches the data that the recipe names (python -m recipes.data), trains into runs/<name>, and compares each figure of the
-test part with the interval that the index states. Exit code 1: one lies outside.
+test part with the interval that the index states; one that training does not measure is measured then. Exit code 1: one is
+worse than its interval, or could not be measured.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from hubcli import api
 from hubcli.errors import HubcliError
 from hubcli.manifest import Entry
-from hubcli.recipe import Recipe, read
+from hubcli.recipe import FUSION, Recipe, read
 
 ROOT = Path(__file__).parent.parent
 RECIPES, INDEX = ROOT / "recipes", ROOT / "registry-index"
@@ -29,19 +30,41 @@ def data_sets(recipe: Recipe) -> list[str]:
     return sorted({path.parent.name for path in files if path.parent.parent.name == ".data"})
 
 
+def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """The run with the test figures that `hubcli eval` gives of its files, in full precision; a fusion's stay the run's."""
+    if recipe.method.name == FUSION:
+        return run
+    quantized = run["base"].get("quantization")
+    answers = recipe.task == "CAUSAL_LM" and "text" not in recipe.columns
+    how = {"quantize": quantized and quantized["method"], "exact_match": answers or None}
+    report = api.eval(str(folder), recipe=file, write=False, **how)
+    about = {"dataset": report["data"]["name"], "split": "test", "seed": run["seed"]}
+    return {**run, "metrics": [{**found, **about} for found in report["results"][0]["figures"]]}
+
+
+def missing(stated: list[dict[str, Any]], found: list[dict[str, Any]]) -> bool:
+    """Whether a figure that is stated with an interval was not measured on the test part."""
+    known = {metric["name"] for metric in found if metric["split"] == "test"}
+    return any(metric["interval"] is not None and metric["name"] not in known for metric in stated)
+
+
 def compared(stated: list[dict[str, Any]], found: list[dict[str, Any]]) -> tuple[list[str], bool]:
-    """(a line for each stated figure, whether all that have an interval were reached)."""
+    """(a line for each figure that is stated with an interval, whether all of them lie in theirs, or are better)."""
     new = {metric["name"]: metric["value"] for metric in found if metric["split"] == "test"}
     lines, reached = [], True
     for metric in stated:
-        if metric["interval"] is None or metric["name"] not in new:
+        if metric["interval"] is None:
             continue
         low, high = metric["interval"]
-        value = new[metric["name"]]
-        within = low <= value <= high or _better(metric, value)
-        reached &= within
-        said = "reached" if within else "NOT reached"
-        lines.append(f"{metric['name']}: {value:.4f}, stated {metric['value']:.4f} [{low:.4f}, {high:.4f}]: {said}")
+        value = new.get(metric["name"])
+        if value is None:
+            said, shown = "NOT reached, it was not measured", "none"
+        else:
+            better = _better(metric, value)
+            said = "better than that" if better else "reached" if low <= value <= high else "NOT reached"
+            shown = f"{value:.4f}"
+        reached &= "NOT" not in said
+        lines.append(f"{metric['name']}: {shown}, stated {metric['value']:.4f} [{low:.4f}, {high:.4f}]: {said}")
     return lines, reached
 
 
@@ -88,7 +111,10 @@ def trained(args: argparse.Namespace, entry: Path) -> int:
         return code
     report = api.train(recipe, args.out, force=args.force, resume=args.resume, say=say, warn=say, bar=True)
     stated = Entry.from_json(json.loads(entry.read_text(encoding="utf-8"))).releases[-1]
-    lines, reached = compared([metric.to_json() for metric in stated.metrics], report["metrics"])
+    figures = [metric.to_json() for metric in stated.metrics]
+    if missing(figures, report["metrics"]):
+        report = measured(read(recipe), recipe, Path(report["path"]), report)
+    lines, reached = compared(figures, report["metrics"])
     print("\n".join(lines))
     return 0 if reached else 1
 

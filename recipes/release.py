@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hubcli import api
 from hubcli.formats.weights import cast
 from hubcli.hub.choice import TOKENIZER
 from hubcli.manifest import ENTRY_V, BaseModel, Entry, FileSpec, Head, Metric, Release
@@ -24,7 +23,7 @@ from hubcli.publishing import facts
 from hubcli.publishing.picked import CARD, FILES
 from hubcli.recipe import FUSION, Recipe, read
 from hubcli.training import run_folder as runs
-from recipes.again import INDEX, RECIPES, ROOT
+from recipes.again import INDEX, RECIPES, ROOT, measured
 from recipes.card import card
 
 ROLES = {name: role for files in FILES.values() for name, role in files.items()}
@@ -47,18 +46,6 @@ def training_note(recipe: Recipe, file: Path, run: dict[str, Any]) -> dict[str, 
         "best": run["best"],
         "versions": {name: run["versions"][name] for name in ("torch", "transformers")},
     }
-
-
-def measured(recipe: Recipe, file: Path, folder: Path, run: dict[str, Any]) -> dict[str, Any]:
-    """The run with the test figures that `hubcli eval` gives of its files, in full precision; a fusion's stay the run's."""
-    if recipe.method.name == FUSION:
-        return run
-    quantized = run["base"].get("quantization")
-    answers = recipe.task == "CAUSAL_LM" and "text" not in recipe.columns
-    how = {"quantize": quantized and quantized["method"], "exact_match": answers or None}
-    report = api.eval(str(folder), recipe=file, write=False, **how)
-    about = {"dataset": report["data"]["name"], "split": "test", "seed": run["seed"]}
-    return {**run, "metrics": [{**found, **about} for found in report["results"][0]["figures"]]}
 
 
 def metrics(run: dict[str, Any]) -> tuple[Metric, ...]:

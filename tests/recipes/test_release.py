@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,35 @@ def test_a_figure_is_reached_inside_its_interval_or_better(name: str, value: flo
     found = [{"name": name, "value": value, "split": "test"}, {"name": name, "value": 0.8, "split": "validation"}]
     lines, said = again.compared(stated, found)
     assert said is reached and len(lines) == 1 and ("NOT" in lines[0]) is not reached
+
+
+def test_a_figure_that_was_not_measured_is_not_reached() -> None:
+    stated = [{"name": name, "value": 0.8, "interval": [0.7, 0.9]} for name in ("exact_match", "perplexity")]
+    found = [
+        {"name": "perplexity", "value": 0.8, "split": "test"},
+        {"name": "exact_match", "value": 0.8, "split": "validation"},
+    ]
+    lines, said = again.compared(stated, found)
+    assert said is False and ["NOT" in line for line in lines] == [True, False]
+
+
+@pytest.mark.parametrize("measures", [True, False])
+def test_what_training_does_not_measure_is_measured_again(
+    measures: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The prefix on SmolLM2 trains by perplexity; the index states exact matches as well."""
+    name, asked = "slots/smollm2-prefix", []
+    stated = json.loads((again.INDEX / f"{name}.json").read_text())["releases"][-1]["metrics"]
+    trained = [one for one in stated if one["name"] != "exact_match"]
+
+    def evaluate(folder: str, **how: Any) -> Any:
+        asked.append((folder, how["exact_match"], how["write"]))
+        return {"data": {"name": "slots"}, "results": [{"figures": stated if measures else trained}]}
+
+    run = {"path": str(tmp_path), "base": {}, "seed": 1, "metrics": trained}
+    monkeypatch.setattr("recipes.data.__main__.main", lambda names: 0)
+    monkeypatch.setattr(again.api, "train", lambda *given, **how: run)
+    monkeypatch.setattr(again.api, "eval", evaluate)
+    monkeypatch.setattr("sys.argv", ["again", name])
+    assert again.main() == (0 if measures else 1)
+    assert asked == [(str(tmp_path), True, False)] and "exact_match" in capsys.readouterr().out
