@@ -11,7 +11,7 @@ from hubcli import config as settings
 from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Expr
 from hubcli.errors import HubcliError, NotFoundError, UsageError
-from hubcli.index.catalog import Catalog
+from hubcli.index.catalog import Catalog, unset_told, unset_variable
 from hubcli.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -71,8 +71,12 @@ def index_add(
     """
     options: Json = {"token_env": token_env, "scopes": scopes, "first": first}
     index = settings.add_index(name, url, **options, dry_run=True)
+    workspace = Workspace(offline=offline, warn=warn)
     if not unseen:
-        _refuse_unreadable(index, Workspace(offline=offline, warn=warn))
+        _refuse_unreadable(index, workspace)
+        _refuse_no_index(index, workspace)
+    if unset := unset_variable(index):
+        workspace.warn(unset)
     if not dry_run:
         settings.add_index(name, url, **options)
     return {**_place(index), "config": str(settings.user_config_file())}
@@ -90,12 +94,30 @@ def _refuse_unreadable(index: settings.IndexConfig, workspace: Workspace) -> Non
     own = {settings.origin_of(index.url): bound} if bound and index.url.startswith(("http://", "https://")) else {}
     folder = home() / "indexes" / index.name
     try:
-        open_source(index, {**workspace.config.tokens(), **own}, workspace.offline, folder).changed("")
+        with unset_told(index):
+            open_source(index, {**workspace.config.tokens(), **own}, workspace.offline, folder).changed("")
     except NotFoundError as error:
-        hint = (
+        hint = unset_variable(index) or (
             "name a folder that is there" if index.folder else "is the address right, and the repository not private?"
         )
         raise NotFoundError(f"index '{index.name}' is not added: {error.message}", hint=hint, id=error.id) from error
+
+
+def _refuse_no_index(index: settings.IndexConfig, workspace: Workspace) -> None:
+    """Stop at a folder of something else, an adapter's for one; one that holds nothing yet may become an index."""
+    from hubcli.index.sources import META, STATIC, entry_files, read_entries
+
+    folder = index.folder
+    if folder is None or any((folder / name).exists() for name in (META, STATIC)):
+        return
+    files = [*entry_files(folder)]
+    if any(b'"releases"' in raw for _, raw in read_entries(files)):
+        return
+    found = f"{folder} holds no entry (GROUP/NAME.json) and no {META}"
+    if files:
+        hint = "an adapter's folder is named as it is: hubcli run ./FOLDER; --unseen adds it all the same"
+        raise UsageError(f"index '{index.name}' is not added: {found}", hint=hint, id="E_CONFIG")
+    workspace.warn(f"{found}: index '{index.name}' is empty")
 
 
 def index_remove(name: str, *, dry_run: bool = False) -> Json:
@@ -113,21 +135,37 @@ def index_update(*names: str, offline: bool | None = None, dry_run: bool = False
 
     Raises:
         NotFoundError: no index of that name.
-        NetworkError: an index does not answer.
+        NetworkError, NotFoundError, EntryError: an index does not answer, or is damaged; the others are updated first, and
+            `warn` is told of further ones.
     """
     workspace = Workspace(offline=offline, warn=warn)
     known = {catalog.name: catalog for catalog in workspace.catalogs}
     for name in names:
         if name not in known:
             raise settings.no_index(name, known)
-    rows = []
-    asked = [known[name] for name in names or known]
-    for catalog in asked:
-        changed = False if dry_run else catalog.update()
-        rows.append({"name": catalog.name, "changed": changed, **_seen(catalog)})
-    for fault in () if dry_run else Resolver(asked).faults():
+    rows, done, failed = [], [], []
+    for catalog in (known[name] for name in names or known):
+        try:
+            changed = False if dry_run else catalog.update()
+            rows.append({"name": catalog.name, "changed": changed, **_seen(catalog)})
+            done.append(catalog)
+        except HubcliError as error:
+            failed.append(_named(error, catalog.config))
+    for fault in () if dry_run else Resolver(done).faults():
         workspace.warn(f"entry left out: {fault}")
+    for other in failed[1:]:
+        workspace.warn(other.message)
+    if failed:
+        raise failed[0]
     return {"indexes": rows}
+
+
+def _named(error: HubcliError, index: settings.IndexConfig) -> HubcliError:
+    """The error of an index that can't be updated, which says which it is and how to do without it."""
+    remove = f"hubcli index remove {index.name}" if index.origin == "user" else f"it stands in: {index.origin}"
+    hints = [error.hint] if remove in (error.hint or "") else [error.hint, f"to do without it: {remove}"]
+    message = f"index '{index.name}' is not updated: {error.message}"
+    return type(error)(message, cause=error.cause, hint="; ".join(filter(None, hints)), id=error.id)
 
 
 def index_check(folder: str | Path, *, against: str | Path | None = None, by: str | None = None) -> Json:

@@ -54,7 +54,8 @@ def add(out: Output, name: str, url: str, **options: Any) -> None:
     hf:datasets/ORG/NAME is read at the newest commit of main (or of @BRANCH, at @TAG, at @COMMIT) of the hub that
     HF_ENDPOINT names, with the token that huggingface_hub has; with --token-env with that one.
 
-    It is looked at first, and not added if it can't be read; --offline adds what is elsewhere unseen. A name that is there
+    It is looked at first, and not added if it can't be read or is a folder of something else; --offline adds what is elsewhere
+    unseen. A name that is there
     keeps its URL, scopes and token: 'hubcli index remove NAME' comes before another.
     """
     report = api.index_add(name, url, warn=out.warn, **options)
@@ -76,7 +77,7 @@ def _news(changed: bool, *, dry_run: bool, **_: Any) -> str:
 @command(writes=True, examples="hubcli index update\nhubcli index update acme")
 @click.argument("names", nargs=-1)
 def update(out: Output, names: tuple[str, ...], **options: Any) -> None:
-    """Ask each index whether it has changed, and fetch what is new."""
+    """Ask each index whether it has changed, and fetch what is new. One that does not answer stops no other."""
     report = api.index_update(*names, warn=out.warn, **options)
     out.data(
         report,

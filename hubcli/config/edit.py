@@ -102,7 +102,8 @@ def remove_index(name: str, *, dry_run: bool = False) -> None:
     if name == BUNDLED:
         table[BUNDLED] = False
     elif table.pop(name, None) is None:
-        raise no_index(name, table)
+        there = [key for key in table if key != BUNDLED]
+        raise no_index(name, there if table.get(BUNDLED, True) is False else [*there, BUNDLED])
     document["indexes"] = table
     if not dry_run:
         _write(file, document)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubcli import paths
 from hubcli.config import BUNDLED, IndexConfig, hub_index, own_hub
-from hubcli.errors import EntryError, OfflineError
+from hubcli.errors import EntryError, NetworkError, NotFoundError, OfflineError
 from hubcli.index import view
 from hubcli.index.sources import FolderSource, Snapshot, Source
 from hubcli.index.view import Hit, View
@@ -80,14 +80,15 @@ class Catalog:
         elif not self._source.local and self.offline:
             message = f"the index '{self.name}' ({self._source.where}) was never fetched, and the network is off"
             raise OfflineError(message, hint=f"unset {self.offline}, or run 'hubcli index update' once while online")
-        changed = self._source.changed(str(state["validator"]) if opened is not None else "")
-        if changed is None and opened is not None:
-            self._state = state
-            return opened
-        if opened is not None:
-            opened.close()
-        assert changed is not None, "a source that was never seen has a state"
-        return self._renew(*changed)
+        with unset_told(self.config):
+            changed = self._source.changed(str(state["validator"]) if opened is not None else "")
+            if changed is None and opened is not None:
+                self._state = state
+                return opened
+            if opened is not None:
+                opened.close()
+            assert changed is not None, "a source that was never seen has a state"
+            return self._renew(*changed)
 
     @property
     def local_view(self) -> View | None:
@@ -204,6 +205,24 @@ class Catalog:
                 old = entry.name.endswith(".tmp") and entry.stat().st_mtime < time.time() - STALE_SECONDS
                 if old or (entry.name.endswith(".sqlite") and entry.name != keep.name):
                     Path(entry.path).unlink()
+
+
+def unset_variable(config: IndexConfig) -> str | None:
+    """What to tell of an index whose token stands in a variable that is not set; None where it is set, or none is named."""
+    if not config.token_env or os.environ.get(config.token_env):
+        return None
+    return f"the variable {config.token_env}, which is to hold the token of index '{config.name}', is not set"
+
+
+@contextlib.contextmanager
+def unset_told(config: IndexConfig) -> Iterator[None]:
+    """Say with an index's refusal that the variable of its token is not set, where it is not."""
+    try:
+        yield
+    except (NetworkError, NotFoundError) as error:  # a hub hides a private repository from who has no token
+        if error.id in ("E_DENIED", "E_NOT_FOUND"):
+            error.hint = unset_variable(config) or error.hint
+        raise
 
 
 def open_source(config: IndexConfig, tokens: dict[str, str], offline: str | None, folder: Path) -> Source:
