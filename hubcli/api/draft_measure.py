@@ -12,7 +12,8 @@ from hubcli.errors import HubcliError, MissingExtraError, NotFoundError, Offline
 from hubcli.manifest import Json
 from hubcli.publishing.findings import Finding, of_error
 from hubcli.publishing.picked import CARD
-from hubcli.publishing.samples import judged
+from hubcli.publishing.samples import Judged, judged
+from hubcli.sizes import many
 
 SETTINGS = {"max_length": int, "max_answer": int, "exact_match": bool, "quantize": str, "dtype": str}
 
@@ -108,45 +109,61 @@ def not_done(rows: Rows, why: str, stated: Sequence[Json]) -> tuple[list[Finding
 def _compared(
     stated: Sequence[Json], report: Mapping[str, Any], rows: Rows, *, known: bool
 ) -> tuple[list[Finding], list[str]]:
-    """Each stated figure that is about these data; `known`: they are the very rows that it is stated on."""
-    about = _about(stated, report["data"])
+    """Each stated figure that is about these data, and what is said of all others; `known`: the data are those of the run."""
+    data = report["data"]
+    own = _own(stated) if known else []
+    found = _about(stated, own, data)
+    about = [row for row in found if row.get("card") or rows.files or _part([row]) == data["split"]]
     if not about:
         names = ", ".join(sorted({ascii(row["dataset"])[1:-1] for row in stated}))
         return not_done(rows, f"the figures are of other data ({names}) than was named", stated)
     figures = {figure["name"]: figure for figure in report["results"][0]["figures"]}
-    findings, notes = _judged(about, figures, report, known=known)
-    left = [row for row in stated if row not in about]
-    others = [row for row in left if not row.get("card")]
-    if others:
-        notes.append(f"{len(others)} figures of other data were not reproduced")
-    claimed = [row for row in stated if row.get("card") and (row in left or row["name"] not in figures)]
-    names = ", ".join(f"{ascii(row['name'])[1:-1]} on {ascii(row['dataset'])[1:-1]}" for row in claimed[:5])
-    more, said = not_done(rows, f"of {names} there are none", claimed)
+    findings, notes = _judged([row for row in about if row["name"] in figures], figures, report, known=known)
+    parts = [row for row in own if row not in about]
+    if parts:
+        names = ", ".join(sorted({row["split"] for row in parts}))
+        notes.append(
+            f"{many(len(parts), 'figure')} of the run's other rows ({names}) as it measured them, not asked again"
+        )
+    left = [row for row in stated if row not in parts and (row not in about or row["name"] not in figures)]
+    names = ", ".join(f"{ascii(row['name'])[1:-1]} on {ascii(row['dataset'])[1:-1]}" for row in left[:5])
+    more, said = not_done(rows, f"of {names} there are none", left)
     return [*findings, *more], [*notes, *said]
 
 
 def _judged(
     about: Sequence[Json], figures: Mapping[str, Any], report: Mapping[str, Any], *, known: bool
 ) -> tuple[list[Finding], list[str]]:
-    """Each figure against what the sample has of its name."""
-    findings, notes = [], []
+    """Each figure against what the sample has of its name; those that hold are one note."""
+    verdicts = []
     for row in about:
-        figure = figures.get(row["name"])
-        if figure is None:
-            notes.append(f"{row['name']} was not reproduced: it is no figure of {report['task']}")
-            continue
         same = known or row.get("sha256") == report["data"]["sha256"]
-        verdict = judged(float(row["value"]), figure, report["task"], row.get("n") if same else None)
-        if verdict.holds:
-            notes.append(f"reproduced: {verdict}" if verdict.interval else str(verdict))
-        else:
-            findings.append(verdict.finding())
-    return findings, notes
+        rows = row.get("n") if same else None
+        verdicts.append(judged(float(row["value"]), figures[row["name"]], report["task"], rows))
+    notes = [
+        f"{many(len(found), 'figure')} {what} on {many(max(one.n for one in found), 'row')} ({_listed(found)})"
+        for what, found in (
+            ("reproduced", [one for one in verdicts if one.holds and one.interval]),
+            ("not judged, for they say too little,", [one for one in verdicts if one.holds and not one.interval]),
+        )
+        if found
+    ]
+    return [one.finding() for one in verdicts if not one.holds], notes
 
 
-def _about(stated: Sequence[Json], data: Mapping[str, Any]) -> list[Json]:
-    """The stated figures that are about the data which was measured on."""
-    same = [row for row in stated if row.get("sha256") == data["sha256"]]
+def _listed(verdicts: Sequence[Judged]) -> str:
+    return ", ".join(f"{one.name} {one.stated:.4f}" for one in verdicts)
+
+
+def _own(stated: Sequence[Json]) -> list[Json]:
+    """The run's figures, of all that are stated with it: they come first, and name its data by one name alone."""
+    unnamed = [row for row in stated if not row.get("sha256") and not row.get("card")]
+    return [row for row in unnamed if row["dataset"] == unnamed[0]["dataset"]]
+
+
+def _about(stated: Sequence[Json], own: Sequence[Json], data: Mapping[str, Any]) -> list[Json]:
+    """The stated figures that are about the data which was measured on; `own` are known to be."""
+    same = [row for row in stated if row.get("sha256") == data["sha256"] or row in own]
     if same:
         return [*same, *(row for row in stated if row.get("card") and row["dataset"] == data["name"])]
     unnamed = [row for row in stated if not row.get("sha256")]

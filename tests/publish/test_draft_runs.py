@@ -67,7 +67,7 @@ def test_a_run_is_its_own_description(run: Path, trained: Path, tmp_path: Path) 
     for metric in release.metrics:
         assert metric.value == round(test[metric.name]["value"], 4) and metric.dataset == "Toy reviews"
     assert release.training["rows"] == document["rows"] and release.training["data"]["license"] == "cc0-1.0"
-    assert any(note.startswith("reproduced: accuracy") for note in found.notes)
+    assert any("reproduced on" in note and "(accuracy" in note for note in found.notes)
     folder = drafts.written(found, tmp_path / "out")
     assert (folder / "loss.png").read_bytes() == (run / "loss.png").read_bytes()
     assert (
@@ -100,7 +100,11 @@ def test_a_figure_that_the_rows_contradict_is_refused(name: str, value: float, r
 
 def test_a_sample_is_as_many_rows_as_were_asked_for(run: Path) -> None:
     found = drafted(run, base=BASE_ID, sample=20, seed=3)
-    assert any("20 rows have" in note for note in found.notes)
+    said = [note for note in found.notes if " on 20 rows (" in note]
+    assert [note.partition(" on ")[0] for note in said] == [
+        "1 figure reproduced",
+        "3 figures not judged, for they say too little,",
+    ]
 
 
 def test_without_its_rows_it_says_so_or_refuses(run: Path) -> None:
@@ -125,12 +129,43 @@ def test_other_rows_than_the_runs_are_no_proof(run: Path, tmp_path: Path) -> Non
 
 def test_data_of_ones_own_are_asked(run: Path, trained: Path) -> None:
     found = drafted(run, base=BASE_ID, data=trained / "rows.jsonl", eval_options={"dataset": "Toy reviews"})
-    assert any(note.startswith("reproduced: accuracy") for note in found.notes)
+    assert any("reproduced on" in note and "(accuracy" in note for note in found.notes)
     document = said(run)
     document["metrics"] += [{**document["metrics"][-1], "dataset": "Another"}]
     (run / "run.json").write_text(json.dumps(document))
     with pytest.raises(PublishError, match="of other data"):
         drafted(run, base=BASE_ID, data=trained / "rows.jsonl", eval_options={"dataset": "A third"})
+
+
+UNMEASURED: dict[str, tuple[dict[str, Any], str]] = {
+    "other data": ({"name": "accuracy", "dataset": "Books", "split": "test", "sha256": "0" * 64}, "accuracy on Books"),
+    "a hand's, of other data": ({"name": "bleu", "dataset": "Books", "split": "test"}, "bleu on Books"),
+    "a name that eval has not": ({"name": "bleu", "dataset": "Toy reviews", "split": "test"}, "bleu on Toy reviews"),
+}
+
+
+@pytest.mark.parametrize("case", UNMEASURED)
+def test_one_figure_that_is_measured_lets_no_other_pass(case: str, run: Path) -> None:
+    row, text = UNMEASURED[case]
+    rows = [*said(run)["metrics"], {"value": 0.99, "n": 60, "seed": 0, **row}]
+    (run / "run.json").write_text(json.dumps({**said(run), "metrics": rows}))
+    with pytest.raises(PublishError, match=f"of {text} there are none") as refused:
+        drafted(run, base=BASE_ID)
+    assert refused.value.id == "E_METRIC" and "--allow-unreproduced" in str(refused.value.hint)
+    notes = drafted(run, base=BASE_ID, allow_unreproduced=True).notes
+    assert any(f"of {text}" in note for note in notes) and any("figures reproduced on" in note for note in notes)
+
+
+def test_a_run_s_figures_on_its_several_parts_stand(run: Path) -> None:
+    """One part of a run without test rows is asked; the others are what it measured, and no other data's."""
+    rows = [row for row in said(run)["metrics"] if row["split"] == "validation"]
+    assert rows
+    (run / "run.json").write_text(
+        json.dumps({**said(run), "metrics": [*rows, {**rows[0], "split": "train", "value": 0.2}]})
+    )
+    notes = drafted(run, base=BASE_ID).notes
+    assert any("figures reproduced on" in note for note in notes)
+    assert "1 figure of the run's other rows (train) as it measured them, not asked again" in notes
 
 
 def test_weights_that_the_run_did_not_write(run: Path) -> None:
@@ -168,7 +203,7 @@ def test_figures_kept_beside_an_adapter_are_asked_too(run: Path, trained: Path) 
     api.eval(str(folder), trained / "rows.jsonl", dataset="Toy reviews")
     options = {"eval_options": {"dataset": "Toy reviews"}, "base": BASE_ID}
     found = drafted(folder, data=trained / "rows.jsonl", **options)
-    assert any(note.startswith("reproduced: accuracy") for note in found.notes)
+    assert any("reproduced on" in note and "(accuracy" in note for note in found.notes)
     assert [metric.name for metric in found.release.metrics] == ["accuracy", "f1", "mcc", "loss"]
     (picture,) = [file for file in found.files if file.path == "figures.png"]
     assert (picture.data or b"").startswith(b"\x89PNG") and picture.role is None
@@ -193,7 +228,7 @@ def test_figures_of_the_card_are_asked_as_well(run: Path, trained: Path) -> None
         return drafted(folder, data=trained / "rows.jsonl", **options, **more)
 
     accuracy = {row["name"]: row for row in json.loads((run / "run.json").read_text())["metrics"]}["accuracy"]["value"]
-    assert any(note.startswith("reproduced: accuracy") for note in of("Toy reviews", "accuracy", accuracy).notes)
+    assert any("1 figure reproduced on" in note for note in of("Toy reviews", "accuracy", accuracy).notes)
     with pytest.raises(PublishError, match=r"0\.1000 as stated"):
         of("Toy reviews", "accuracy", 0.1, allow_unreproduced=True)
     with pytest.raises(PublishError, match="of bleu on Toy reviews there are none"):
