@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hubcli.errors import UsageError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -16,6 +18,27 @@ def home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("hubcli", appauthor=False)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path that a person typed, with ~ as their home, and ~NAME as NAME's.
+
+    Raises:
+        UsageError: nobody is called NAME here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        hint = f"./{path} where a folder is called so"
+        raise UsageError(f"{str(path)!a}: no user of this machine is called so", hint=hint) from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies at a path; a text that can be no path, as it is too long or has a zero byte, is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def converted(home: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hubcli.errors import RefError
 from hubcli.frozen import frozen
+from hubcli.paths import expanded
 
 NAME_PART = r"[a-z0-9][a-z0-9._-]{0,63}"
 NAME = re.compile(rf"{NAME_PART}/{NAME_PART}\Z")
@@ -48,8 +49,8 @@ class Ref:
 
     @property
     def folder(self) -> Path:
-        """The folder a folder ref names."""
-        return Path(self.name.removeprefix("folder:")).expanduser()
+        """The folder a folder ref names. UsageError: it is of a user that this machine has not."""
+        return expanded(self.name.removeprefix("folder:"))
 
 
 def parse_ref(text: str) -> Ref:

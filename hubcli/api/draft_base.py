@@ -158,7 +158,10 @@ def fingerprint(base: BaseModel, local: str | None, told: Told, seen: Seen) -> B
 
 
 def _sha256(base: BaseModel, where: str, told: Told) -> tuple[str | None, str | None]:
-    """(sha256 of the base's only weights file, the commit that it is at); None where it can't be had.
+    """(sha256 of the base's only weights file, the commit that it is at); None where the hub has not one such file.
+
+    Raises:
+        NetworkError: the hub does not answer, or refuses; not where an unchecked base is let pass.
 
     What a package carries in another form has other bytes than the hub's file, and is not known by them.
     """
@@ -166,7 +169,10 @@ def _sha256(base: BaseModel, where: str, told: Told) -> tuple[str | None, str | 
 
     if Path(where).is_dir():
         return (None if _converted(base.id) else weights_sha256(Path(where))), None
+    import httpx2
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    from hubcli.reaching import network_error
 
     file = try_to_load_from_cache(base.id, WEIGHTS, revision=base.revision)
     if isinstance(file, str):
@@ -176,7 +182,10 @@ def _sha256(base: BaseModel, where: str, told: Told) -> tuple[str | None, str | 
         return None, None
     try:
         about = get_hf_file_metadata(hf_hub_url(base.id, WEIGHTS, revision=base.revision), token=told.token)
-    except (OSError, ValueError):
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        unreached = network_error(error, base.id)
+        if unreached is not None and not told.unchecked_base:
+            raise unreached from error
         return None, None
     known = about.etag if about.etag and len(about.etag) == 64 else None
     return known, about.commit_hash if known else None

@@ -13,6 +13,7 @@ from hubcli.api.warned import told
 from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.composition import Block, Expr
 from hubcli.errors import UsageError
+from hubcli.paths import expanded, is_there
 from hubcli.progress import Progress, Silent
 from hubcli.publishing.entering import Entered, check_rights, entered, release_of
 from hubcli.publishing.place import Base, Place
@@ -221,7 +222,7 @@ def _composition(what: object) -> Block | None:
 
     if isinstance(what, Block):
         return what
-    if isinstance(what, Path) or (isinstance(what, str) and (Path(what).expanduser().exists() or "(" not in what)):
+    if isinstance(what, Path) or (isinstance(what, str) and ("(" not in what or is_there(expanded(what)))):
         return None
     tree = parse(str(what))
     if not isinstance(tree, Block):
@@ -261,7 +262,7 @@ def _drafted(what: object, name: str, version: str, base: Base | None, said: Jso
         before = takewhile(lambda release: release.version.partition("+")[0] != bare, entry.releases)
         entry = replace(entry, releases=tuple(before))
     known = base.names if base is not None and base.entry is None else ()  # what is there was let in under its name
-    folder = Path(str(what)).expanduser()
+    folder = expanded(str(what))
     found = draft(
         folder, name=name, version=version, known_names=known, entry=entry,
         warn=workspace.warn, offline=bool(workspace.offline) or None, token=workspace.token, **said,

@@ -9,6 +9,7 @@ from pathlib import Path
 from hubcli.config import BUNDLED, IndexConfig, hub_index
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.index.owners import PERSON
+from hubcli.paths import expanded, is_there
 from hubcli.publishing.into_folder import IntoFolder
 from hubcli.publishing.into_git import IntoGit
 from hubcli.publishing.into_hub import IntoHub
@@ -60,8 +61,8 @@ def _opened(url: str, token: str | None, offline: str | None, by: str | None) ->
         what = "the bundled index" if url == BUNDLED else url
         raise UsageError(f"{what} can only be read; expected {KINDS}")
     folder = IndexConfig("given", url).folder or Path(url)
-    folder = folder.expanduser().absolute()
-    if not folder.is_dir():
+    folder = expanded(folder).absolute()
+    if not (is_there(folder) and folder.is_dir()):
         hint = f"mkdir {url} for a new index; an index is {KINDS}"
         raise NotFoundError(f"the index folder {folder} does not exist", hint=hint)
     return IntoGit.of(folder, by) or IntoFolder(folder, by)
