@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from hubcli.errors import ContentError, DiskError, IntegrityError, PolicyError
+from hubcli.errors import BusyError, ContentError, DiskError, IntegrityError, PolicyError
 
 T = TypeVar("T")
 CHUNK = 1 << 20
@@ -61,6 +61,27 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+SECONDS_TO_WAIT = 60
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock, across processes; its file is never removed. BusyError after a minute."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=SECONDS_TO_WAIT)
+    with disk_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BusyError(f"waited {SECONDS_TO_WAIT} s for {path}", hint="wait for the other change to end") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

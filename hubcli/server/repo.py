@@ -9,10 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubcli.errors import BusyError
 from hubcli.server.crash import reach
 from hubcli.server.discussions import Discussion
-from hubcli.server.disk import disk_errors, write_document
+from hubcli.server.disk import disk_errors, held, write_document
 from hubcli.server.faults import BadRequestFault, EntryMissing, RepoMissing, RevisionMissing, WriteDenied
 from hubcli.server.names import check_ref_name, is_commit_id
 from hubcli.server.objects import Commit, FileEntry, Refs, Settings, make_commit, timestamp
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from hubcli.server.repos import RepoStore
 
 MAIN = "main"
-SECONDS_TO_WAIT = 60
 
 Edit = Callable[[Commit | None], Mapping[str, FileEntry]]
 
@@ -50,27 +48,13 @@ class Repo:
         The lock's file lies outside the repo's folder, which comes and goes under it, and is never removed.
         Raises RepoMissing if the repo is gone, also when it went while this waited; BusyError after a minute.
         """
-        from filelock import FileLock, Timeout
-
-        path = self.store.lock_path(self.path)
-        lock = FileLock(path, timeout=SECONDS_TO_WAIT)
-        with disk_errors(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire()
-            except Timeout:
-                raise BusyError(
-                    f"waited {SECONDS_TO_WAIT} s for {path}", hint="wait for the other change to end"
-                ) from None
-        try:
+        with held(self.store.lock_path(self.path)):
             if new:
                 with disk_errors(str(self.path)):
                     self.path.mkdir(parents=True, exist_ok=True)
             elif not (self.path / "repo.json").exists():
                 raise self._gone()
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:

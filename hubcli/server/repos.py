@@ -10,6 +10,7 @@
         pending/<sha256>                              its size: an LFS object that was sent and no commit names yet
     FOLDER/.hub/moved/{models,datasets}/<org>--<name>.json    the id that the repo which was moved away from this one has now
     FOLDER/.hub/locks/{models,datasets}/<org>--<name> held while the repo of this id comes, changes or goes
+    FOLDER/.hub/locks/moved                           held while it changes where old ids lead
     FOLDER/.hub/uploads/, trash/, aside/              bytes on their way in; deleted repos and blobs on their way out
 
 Everything is written to a temporary file, synced, and renamed into place, in the order blobs, commit, refs: whoever
@@ -21,11 +22,12 @@ what an import needs; `writing`, `pulls` and `whole` change more.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from hubcli.errors import IntegrityError, NotFoundError
-from hubcli.server.disk import Blobs, Documents, write_document
+from hubcli.server.disk import Blobs, Documents, held, write_document
 from hubcli.server.faults import RepoMissing
 from hubcli.server.names import check_repo_id, check_repo_type
 from hubcli.server.objects import FORMAT_V, Settings, check_format
@@ -85,22 +87,32 @@ class RepoStore:
         """Let a repo be there, under the lock the caller holds; no move leads to its id or from it any more."""
         self.lead_past(settings.type, settings.id)
         write_document(self.path_of(settings.type, settings.id) / "repo.json", settings.to_json())
-        self.moved_path(settings.type, settings.id).unlink(missing_ok=True)
+        self.lead(settings.type, settings.id, None)
+
+    def lead(self, repo_type: str, repo_id: str, to: str | None) -> None:
+        """Let an id lead to another one, or nowhere, under its repo's lock, which the caller holds."""
+        path = self.moved_path(repo_type, repo_id)
+        # nobody else makes it, so there is nothing to wait for
+        if to is not None or path.exists():
+            with self._moves():
+                _lead(path, to)
 
     def lead_past(self, repo_type: str, repo_id: str) -> None:
         """Old ids that led to this one, under which no repo is, lead where it leads itself, or nowhere."""
-        onward = self._onward(self.moved_path(repo_type, repo_id))
-        for path in self.moved_path(repo_type, repo_id).parent.glob("*.json"):
-            try:
-                leads_here = path.is_file() and self._onward(path) == repo_id
-            except IntegrityError:  # one damaged document is told to who asks for its id
-                continue
-            if not leads_here:
-                continue
-            if onward is None or self.moved_path(repo_type, onward) == path:
-                path.unlink(missing_ok=True)
-            else:
-                write_document(path, {"v": FORMAT_V, "to": onward})
+        with self._moves():
+            onward = self._onward(self.moved_path(repo_type, repo_id))
+            for path in self.moved_path(repo_type, repo_id).parent.glob("*.json"):
+                try:
+                    leads_here = path.is_file() and self._onward(path) == repo_id
+                except IntegrityError:  # one damaged document is told to who asks for its id
+                    continue
+                if leads_here:
+                    back = onward is not None and self.moved_path(repo_type, onward) == path
+                    _lead(path, None if back else onward)
+
+    def _moves(self) -> AbstractContextManager[None]:
+        """Hold where old ids lead: whoever takes an id changes that of others, whose repos come and go meanwhile."""
+        return held(self.state / "locks" / "moved")
 
     def _onward(self, path: Path) -> str | None:
         try:
@@ -120,6 +132,13 @@ class RepoStore:
         """Where it is kept which id a repo has that was moved away from this one: apart from the repos, whose names it has."""
         path = self.path_of(repo_type, repo_id)
         return self.state / "moved" / path.parent.name / f"{path.name}.json"
+
+
+def _lead(path: Path, to: str | None) -> None:
+    if to is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_document(path, {"v": FORMAT_V, "to": to})
 
 
 def _moved_to(document: dict[str, Any]) -> str:

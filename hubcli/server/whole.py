@@ -15,7 +15,7 @@ from pathlib import Path
 from hubcli.server.crash import reach
 from hubcli.server.disk import disk_errors, sync_folder, write_document
 from hubcli.server.faults import RepoExists, RepoMissing
-from hubcli.server.objects import FORMAT_V, LFS_SUFFIXES, FileEntry, Settings, file_entry
+from hubcli.server.objects import LFS_SUFFIXES, FileEntry, Settings, file_entry
 from hubcli.server.repo import MAIN, Repo, Words
 from hubcli.server.repos import RepoStore
 from hubcli.server.uploads import Incoming, trash
@@ -52,7 +52,7 @@ def delete(repo: Repo) -> None:
     """Take a repo away with all its commits; the contents of its files stay in the blobs, where others may have them."""
     with repo.changing():
         # a repo that was moved away from this id must not come to light under it
-        repo.store.moved_path(repo.settings.type, repo.id).unlink(missing_ok=True)
+        repo.store.lead(repo.settings.type, repo.id, None)
         reach("before-delete")
         gone = _to_trash(repo.store, repo.path)
         reach("after-delete")
@@ -87,7 +87,7 @@ def _rename(repo: Repo, target: Repo, old: Settings, to_id: str) -> None:
     store = repo.store
     store.lead_past(old.type, to_id)
     write_document(repo.path / "repo.json", replace(old, moving_to=to_id).to_json())
-    write_document(store.moved_path(old.type, old.id), {"v": FORMAT_V, "to": to_id})
+    store.lead(old.type, old.id, to_id)
     leftover = _to_trash(store, target.path)
     reach("before-move")
     with disk_errors(str(target.path)):
@@ -95,7 +95,7 @@ def _rename(repo: Repo, target: Repo, old: Settings, to_id: str) -> None:
         sync_folder(target.path.parent)
     reach("after-move")
     write_document(target.path / "repo.json", replace(old, id=to_id, moving_to="").to_json())
-    store.moved_path(old.type, to_id).unlink(missing_ok=True)
+    store.lead(old.type, to_id, None)
     shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from hubcli.server import import_folder, whole
+from hubcli.errors import BusyError
+from hubcli.server import disk, import_folder, whole
 from hubcli.server.faults import RepoMissing
 from hubcli.server.objects import Settings, timestamp
 from hubcli.server.repos import RepoStore
@@ -92,3 +93,36 @@ def test_a_repo_may_have_any_name_beside_one_that_moved(hub: Path, name: str) ->
         whole.create(store, Settings(f"acme/{made}", "model", timestamp(), "hub"), "member")
     whole.move(store.repo("model", f"acme/{name}"), "acme/d")
     assert {one: found(store, one) for one in ("a", "b", "c", name)} == {"a": "a", "b": "b", "c": "c", name: "d"}
+
+
+def test_where_an_old_id_leads_is_changed_by_one_at_a_time(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`z` led to `x`, which is made anew; meanwhile somebody makes a repo of `z` and moves it."""
+    store, real, tried = RepoStore(hub), RepoStore._onward, []
+
+    def make(name: str) -> None:
+        whole.create(store, Settings(f"acme/{name}", "model", timestamp(), "hub"), "member")
+
+    def move(old: str, new: str) -> None:
+        whole.move(store.repo("model", f"acme/{old}"), f"acme/{new}")
+
+    def take_z() -> None:
+        make("z")
+        move("z", "taken")
+
+    def late(self: RepoStore, path: Path) -> str | None:
+        led = real(self, path)
+        if path.name == "acme--z.json" and not tried:
+            tried.append(led)
+            with pytest.raises(BusyError):
+                take_z()
+        return led
+
+    make("z")
+    move("z", "x")
+    move("x", "y")
+    monkeypatch.setattr(disk, "SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr(RepoStore, "_onward", late)
+    make("x")
+    assert tried == ["acme/x"]
+    take_z()
+    assert {name: found(store, name) for name in ("x", "y", "z")} == {"x": "x", "y": "y", "z": "taken"}

@@ -16,8 +16,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from hubcli.errors import BusyError
+from hubcli.server import disk, whole
 from hubcli.server import repo as repo_module
-from hubcli.server import whole
 from hubcli.server.disk import write_document
 from hubcli.server.faults import RepoMissing
 from hubcli.server.repo import Repo, Words
@@ -166,7 +166,7 @@ def test_the_lock_of_a_repo_that_was_made_again_is_the_same(
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(FileLock, "acquire", late)
-    monkeypatch.setattr(repo_module, "SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr(disk, "SECONDS_TO_WAIT", 0)
     again = RepoStore(tmp_path / "hub").repo("model", ID)
     with repo.locked(), pytest.raises(BusyError), again.locked():
         pass
@@ -275,7 +275,7 @@ def test_a_repo_that_is_held_for_too_long_is_busy(
 ) -> None:
     repo = RepoStore(tmp_path / "hub").repo("model", ID)
     with repo.locked():
-        monkeypatch.setattr(repo_module, "SECONDS_TO_WAIT", 0)
+        monkeypatch.setattr(disk, "SECONDS_TO_WAIT", 0)
         with pytest.raises(HfHubHTTPError, match="another change of this repo goes on") as refused:
             apis[0].create_tag(ID, tag="v1")
     assert refused.value.response.status_code == 503
