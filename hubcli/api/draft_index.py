@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hubcli.config import IndexConfig, hub_index
+from hubcli.errors import HubcliError
 from hubcli.index.catalog import Catalog
 from hubcli.paths import home
 from hubcli.progress import Silent
+from hubcli.publishing.findings import Finding
+from hubcli.refs import NAME, parse_ref
 from hubcli.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -50,6 +53,34 @@ def resolver_to(where: str, workspace: Workspace) -> tuple[Resolver, str]:
     )
     others = [catalog for catalog in workspace.catalogs if catalog.config is not own]
     return Resolver([target, *others]), given.name
+
+
+def required(children: Sequence[str], given: Mapping[str, str] | None) -> tuple[dict[str, str], list[Finding]]:
+    """(what a fusion requires, name -> version range or "", in its own order; what stands against what was said).
+
+    Args:
+        children: what it works over, as its folder or its recipe names them. given: name -> range, by a person.
+    """
+    if not given:
+        return dict.fromkeys(children, ""), []
+    known = [_index_name(child) for child in children]
+    missing = [name for name in known if name is not None and name not in given]
+    if len(given) != len(children) or missing:
+        hint = "name each adapter that it was trained over once: requires (--requires NAME=RANGE)"
+        said = f"{len(children)}, for {', '.join(children)}"
+        return dict(given), [Finding("requires", "", said, f"{len(given)}: {', '.join(given)}", hint)]
+    if None in known:  # nobody knows which is which: they stand for one another in the order that they are given in
+        return dict(given), []
+    return {name: given[name] for name in known if name is not None}, []
+
+
+def _index_name(child: str) -> str | None:
+    """The name of an index that a child has; None of one that has another."""
+    try:
+        ref = parse_ref(child)
+    except HubcliError:
+        return None
+    return ref.name if ref.kind == "index" and NAME.match(ref.name) else None
 
 
 def install_parts(parts: Iterable[Resolved], workspace: Workspace) -> None:

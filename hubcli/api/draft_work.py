@@ -10,7 +10,7 @@ from typing import Any
 
 from hubcli.api import draft_checks, draft_measure
 from hubcli.api.draft_base import Seen, Told
-from hubcli.api.draft_index import install_parts
+from hubcli.api.draft_index import install_parts, required
 from hubcli.api.draft_measure import Rows
 from hubcli.api.draft_plot import PLOT, drawn
 from hubcli.api.workspace import Workspace
@@ -150,7 +150,8 @@ class Work:
         """The adapters that a fusion works over, each with a range of versions."""
         assert self.seen is not None
         adapters = self.run.recipe.method.adapters if self.run is not None and self.run.recipe is not None else {}
-        named = given or {adapters.get(child, child): "" for child in self.seen.children}
+        named, wrong = required([adapters.get(child, child) for child in self.seen.children], given)
+        self.findings += wrong
         found: dict[str, str] = {}
         for text, spec in named.items():
             try:

@@ -102,11 +102,13 @@ def publish(out: Output, what: str, offline: bool, requires: tuple[str, ...], **
 
 
 def _ranges(given: tuple[str, ...]) -> dict[str, str] | None:
-    found = {}
+    found: dict[str, str] = {}
     for text in given:
         name, equals, spec = text.partition("=")
         if not equals or not spec:
             raise UsageError(f"--requires: expected NAME=RANGE, found {text!r}", hint="--requires acme/a=^1.0")
+        if name in found:
+            raise UsageError(f"--requires: {name} is given twice, as {found[name]} and {spec}")
         found[name] = spec
     return found or None
 

@@ -165,6 +165,11 @@ def test_a_fusion_requires_what_it_works_over(base: Path, tmp_path: Path) -> Non
     assert found == there, "the index it goes to is asked, configured or not"
     with pytest.raises(PublishError, match="no version @\\^9"):
         drafted(tmp_path / "mixed", **options, requires={"acme/films": "^9", "acme/books": "^1"})
+    for names in (["acme/films"], ["acme/films", "acme/mixed"], ["acme/films", "acme/books", "acme/mixed"]):
+        with pytest.raises(PublishError, match="expected 2, for acme/films, acme/books, found"):
+            drafted(tmp_path / "mixed", **options, requires=dict.fromkeys(names, "^1"))
+    turned = drafted(tmp_path / "mixed", **options, requires={"acme/books": "^1", "acme/films": "^1"})
+    assert [*turned.release.requires] == ["acme/films", "acme/books"], "as it was trained over them"
     assert found.kind == "fusion" and found.release.requires == {"acme/films": "^1.0.0", "acme/books": "^1.0.0"}
     drafts.indexed(found, index.folder)
     done = api.install("drafts:acme/mixed")

@@ -44,3 +44,9 @@ def test_several_faults_are_a_line_each(tmp_path: Path) -> None:
     document = command_line(*call, "--json").document
     validator("error").validate(document)
     assert [found["message"].partition(":")[0] for found in document["error"]["findings"]] == ["name", "version"]
+
+
+def test_a_range_is_said_once(tmp_path: Path) -> None:
+    twice = ("--requires=acme/a=^1", "--requires=acme/a=^2")
+    refused = command_line("publish", str(tmp_path), f"--name={NAME}", "--version=1.0.0", "--no-index", *twice)
+    assert refused.code == 2 and "acme/a is given twice, as ^1 and ^2" in refused.err
