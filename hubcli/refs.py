@@ -9,12 +9,13 @@ hf:org/repo@revision  a hub repository without an index entry; revision is a bra
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from hubcli.errors import RefError
 from hubcli.frozen import frozen
-from hubcli.paths import expanded
+from hubcli.paths import expanded, is_there
 
 NAME_PART = r"[a-z0-9][a-z0-9._-]{0,63}"
 NAME = re.compile(rf"{NAME_PART}/{NAME_PART}\Z")
@@ -73,7 +74,7 @@ def parse_ref(text: str) -> Ref:
     if colon and not INDEX_NAME.match(index):
         raise RefError(f"'{shown}': '{index}' is no index name", hint=EXPECTED)
     if not NAME.match(name):
-        raise RefError(f"'{shown}' is no ref", hint=EXPECTED)
+        raise RefError(f"'{shown}' is no ref", hint=folder_meant(text) or EXPECTED)
     if "@" in text and not spec:
         raise RefError(f"'{shown}' ends in @ with no version", hint=EXPECTED)
     return Ref("index", name, spec.strip(), index or None)
@@ -83,6 +84,29 @@ def of_folder(path: Path) -> str:
     """The ref of a folder; a relative path that could be read as another ref gets ./ before it."""
     text = str(path)
     return text if text in (".", "..") or text.startswith(_FOLDER_STARTS) else f"./{text}"
+
+
+def folder_meant(text: str) -> str | None:
+    """A hint for who typed a folder without ./ before it; None where no folder is called so."""
+    folder = Path(text)
+    if not (is_there(folder) and folder.is_dir()):
+        return None
+    return run_meant(folder) or f"did you mean {of_folder(folder)}?"
+
+
+def run_meant(folder: Path) -> str | None:
+    """A hint for who named a folder of a training instead of its adapter, or one that was broken off; None for another folder."""
+    shown = of_folder(folder)
+    try:
+        said = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if (folder / "adapter").is_dir():
+        return f"did you mean {shown}/adapter? {shown} is a run of 'hubcli train'"
+    if isinstance(said, dict) and said.get("status") == "running":
+        again = f"hubcli train {shown}/recipe.toml --out {shown} --resume"
+        return f"this is an unfinished run of 'hubcli train'; to go on with it: {again}"
+    return None
 
 
 def _hub_ref(text: str, shown: str) -> Ref:

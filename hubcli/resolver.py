@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hubcli.config import no_index
 from hubcli.errors import NetworkError, NotFoundError, PolicyError, UsageError, YankedError
-from hubcli.refs import Ref
+from hubcli.refs import Ref, folder_meant
 from hubcli.versions import Range, in_order
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ class Resolver:
         hint = "search for it: hubcli search WORDS"
         if close:
             hint = "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
+        hint = folder_meant(ref.name) or hint
         return NotFoundError(f"no adapter is called '{ref.name}' (indexes asked: {where})", hint=hint)
 
 

@@ -11,7 +11,7 @@ from hubcli.hub.adapterhub_config import facts, inner
 from hubcli.hub.choice import TOKENIZER
 from hubcli.hub.peft_config import CONFIG, MAX_BYTES, TASKS, base_of, head_of, method_of, parse
 from hubcli.manifest import UNDATED, BaseModel, FileSpec, Head, Installed, Json, Record, Release
-from hubcli.refs import Ref
+from hubcli.refs import Ref, run_meant
 from hubcli.store.files import digest
 from hubcli.store.record import V as RECORD_V
 
@@ -56,9 +56,7 @@ def _facts(folder: Path) -> tuple[str, dict[str, Any]]:
         return "fusion", {"method": None}
     if not (folder / CONFIG).is_file():
         hint = "expected an adapter's folder in peft's, AdapterHub's or hubcli's format"
-        if (folder / "run.json").is_file() and (folder / "adapter").is_dir():
-            hint = f"this is a run of 'hubcli train'; its adapter is {folder / 'adapter'}"
-        raise NotFoundError(f"{folder} has no {CONFIG}", hint=hint)
+        raise NotFoundError(f"{folder} has no {CONFIG}", hint=run_meant(folder) or hint)
     with (folder / CONFIG).open("rb") as file:
         config = parse(file.read(MAX_BYTES + 1), str(folder))
     if (own_config := inner(config)) is not None:
