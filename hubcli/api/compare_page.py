@@ -31,9 +31,9 @@ def page(document: Json) -> str:
         f"{metric['name']} is on the {metric['split']} rows, {better} is better: the mean over seeds "
         f"{', '.join(map(str, document['seeds']))} ± half of its 95 % t interval; "
         "differences are paired by seed, with their 95 % t interval. Seconds and peak memory are medians over seeds, of a "
-        "process that trains. The file is the safetensors alone. The last column is the memory "
-        "of the base's linear modules that the method changes (of all but heads, where it changes none), as loaded, and its "
-        "share of what they take in the base's dtype.",
+        "process that trains; the memory is the machine's own, none of a GPU's. The file is the safetensors alone. "
+        "The last column is the memory of the base's linear modules that the method changes (of all but heads, where it "
+        "changes none), as loaded, and its share of what they take in the base's dtype.",
         *_beside(document),
         *_read_with(document),
         *_failed(document),

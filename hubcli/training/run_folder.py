@@ -198,7 +198,7 @@ def versions() -> Json:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process had, in bytes; None where the system doesn't tell."""
+    """The most memory of the machine that this process had, in bytes, none of a GPU's; None where the system doesn't tell."""
     try:
         import resource
     except ImportError:

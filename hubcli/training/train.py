@@ -29,7 +29,7 @@ from hubcli.training.plots import loss_plot
 from hubcli.training.ready import ready
 from hubcli.training.run_folder import Json
 from hubcli.training.run_lock import held
-from hubcli.training.setup import Locate, Setup, free_name, prepared
+from hubcli.training.setup import Locate, Setup, free_name, prepared, seeded
 
 ADAPTER, MODEL = "adapter", "model"
 TOKENIZERS = (".json", ".txt", ".model", ".jinja", ".tiktoken")  # how names of files end that say what text becomes
@@ -128,6 +128,8 @@ def _tokenizer(recipe: Recipe) -> list[Json]:
 def _trained(setup: Setup, loop: Loop, journal: Journal, examples: Examples, folder: Path) -> Json:
     """Train from the last checkpoint on, save, and measure; what run.json says, of the process that writes it."""
     counts, checkpoint = setup.counts(), run_folder.last_checkpoint(folder)
+    if loop.args.process_index:  # each process has other rows: they are dropped out by chances of their own
+        seeded(setup.recipe.seed + loop.args.process_index)
     try:
         loop.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:

@@ -218,7 +218,13 @@ def test_what_is_written_says_the_same(recipe: Path, mode: list[str]) -> None:
         and rows[3][5] == f"{np.mean(scores):.4f} ± {half(scores):.4f}"
     )
     assert re.fullmatch(r"[+-]0\.\d{4} \([+-]\d\.\d{4} to [+-]\d\.\d{4}\)", rows[3][6])
-    assert "](compare.svg)" in page and "`train.csv`, 60 rows" in page and "seeds 7, 8" in page and "torch 9" in page
+    assert (
+        "](compare.svg)" in page
+        and "`train.csv`, 60 rows" in page
+        and "seeds 7, 8" in page
+        and "none of a GPU" in page
+        and "torch 9" in page
+    )
     assert os.getcwd() not in page and "moon" not in page  # nothing of this machine
     assert Path("out/compare.png").read_bytes().startswith(b"\x89PNG")
     svg = Path("out/compare.svg").read_text()

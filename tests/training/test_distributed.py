@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from hubcli.recipe import made
 from hubcli.training.train import train
@@ -68,3 +70,22 @@ def test_two_processes_train_as_one(name: str, bases: Any, tmp_path: Path) -> No
     losses = [[line["loss"] for line in logged(tmp_path / run) if "loss" in line] for run in ("two", "one")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     assert json.loads((tmp_path / "two/run.json").read_text()) == two
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_each_process_draws_by_chances_of_its_own(rank: int, bert: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """The first one's are those of a process that trains alone."""
+    from hubcli.training import train as training
+
+    drawn = []
+
+    def stop(self: Any, **how: Any) -> None:
+        drawn.append(torch.initial_seed())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingArguments, "process_index", rank)
+    monkeypatch.setattr(training.Loop, "train", stop)
+    found = made(document(bert, jsonl(tmp_path / "rows.jsonl", ROWS), seed=7), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(found, tmp_path / "run")
+    assert drawn == [7 + rank]
