@@ -98,9 +98,10 @@ class Settings:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Settings:
-        """Read a document back."""
+        """Read a document back; people edit it. TypeError for another value than a text where one is needed."""
         check_format(document, "repo")
         values = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
+        _texts({name: values[name] for name in ("id", "type", "created", "origin")})
         return cls(**{**values, "tags": tuple(document.get("tags", ()))})
 
 
@@ -121,7 +122,16 @@ class Refs:
     def from_json(cls, document: Mapping[str, Any]) -> Refs:
         """Read a document back."""
         check_format(document, "refs")
-        return cls(document["branches"], document["tags"], document.get("tag_messages", {}))
+        return cls(
+            *(_texts(found) for found in (document["branches"], document["tags"], document.get("tag_messages", {})))
+        )
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Texts by name; TypeError for anything else."""
+    if wrong := next((name for name, value in values.items() if not isinstance(value, str)), None):
+        raise TypeError(f"{wrong}: expected a text, found {values[wrong]!r}")
+    return dict(values)
 
 
 def check_format(document: Mapping[str, Any], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,9 +47,16 @@ def newest(repo: Path) -> Path:
     return next((repo / "commits").iterdir())
 
 
+def edited(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "settings": lambda repo: (repo / "repo.json").write_text("{"),
     "settings of another format": lambda repo: (repo / "repo.json").write_text('{"v": 99}'),
+    "settings of other types": lambda repo: edited(repo / "repo.json", id=5),
+    "refs of other types": lambda repo: edited(repo / "refs.json", branches=["main"]),
+    "a branch that is no text": lambda repo: edited(repo / "refs.json", branches={"main": 5}),
     "no settings": lambda repo: (repo / "repo.json").unlink(),
     "refs": lambda repo: (repo / "refs.json").write_text("[]"),
     "no refs": lambda repo: (repo / "refs.json").unlink(),
