@@ -184,6 +184,8 @@ def _hint(hint: str | None) -> str | None:
         return f"did you mean {options}?"
     if "data.columns" in hint:
         return "columns (--column NAME=COLUMN) says which column is which"
+    if "data.encoding" in hint:
+        return "the file in UTF-8 (iconv -f LATIN1 -t UTF-8), or a recipe (--recipe) whose data.encoding says what it is in"
     for key, way in WAYS.items():
         hint = hint.replace(key, way)
     return hint

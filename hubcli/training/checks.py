@@ -94,7 +94,13 @@ class _Reader:
         return f"{self._table.name}:{self._table.numbers[row]}"
 
     def _text(self, found: Any) -> str:
-        if type(found) is not str or found.isspace() or not found or found in NO_TEXT:
+        if isinstance(found, str) and found in NO_TEXT:
+            raise ValueError(f"found {_told(found)}")
+        return self._word(found)
+
+    def _word(self, found: Any) -> str:
+        """Text; among others, `nan` and `inf` are words: no program writes a number that is none there."""
+        if type(found) is not str or found.isspace() or not found:
             raise ValueError(f"found {_told(found)}")
         if len(found) > MAX_CELL:
             raise ValueError(f"found {len(found)} characters, more than 1 MiB")
@@ -121,7 +127,7 @@ class _Reader:
         return found
 
     def _tokens(self, found: Any) -> list[str]:
-        return [self._text(word) for word in self._words(found)]
+        return [self._word(word) for word in self._words(found)]
 
     def _tags(self, found: Any) -> list[str]:
         return [self._label(tag) for tag in self._words(found)]

@@ -29,7 +29,7 @@ def refuse(parts: Mapping[str, Rows], names: Sequence[str], cut: Mapping[str, fl
 
 
 def warn(parts: Mapping[str, Rows], names: Sequence[str]) -> None:
-    """Warn of classes that a part lacks, of rows that are in train and elsewhere, of one input with several labels."""
+    """Warn of classes that a part lacks, of rows that are in two parts, of one input with several labels."""
     told = [*_lacking(parts, names), *_straddling(parts), *_contradicting(parts, names)]
     for text in told:
         warnings.warn(text, HubcliWarning, stacklevel=3)
@@ -56,12 +56,13 @@ def _lacking(parts: Mapping[str, Rows], names: Sequence[str]) -> list[str]:
 
 
 def _straddling(parts: Mapping[str, Rows]) -> list[str]:
-    if "train" not in parts:
-        return []
-    known = set(parts["train"].keys)
-    counts = {part: sum(key in known for key in rows.keys) for part, rows in parts.items() if part != "train"}
-    told = " and ".join(f"{several(count, 'row')} of {part}" for part, count in counts.items() if count)
-    return [f"rows with the same input as a row of train: {told}"] if told else []
+    told = []
+    for part, others in (("train", ("validation", "test")), ("validation", ("test",))):
+        known = set(parts[part].keys) if part in parts else set()
+        counts = {other: sum(key in known for key in parts[other].keys) for other in others if other in parts}
+        found = " and ".join(f"{several(count, 'row')} of {other}" for other, count in counts.items() if count)
+        told += [f"rows with the same input as a row of {part}: {found}"] if found else []
+    return told
 
 
 def _contradicting(parts: Mapping[str, Rows], names: Sequence[str]) -> list[str]:

@@ -100,6 +100,13 @@ def test_answers_that_can_not_be_compared_are_refused(name: str, here: Path, mad
     assert said in answer.document["error"]["message"] and hint in (answer.document["error"]["hint"] or "")
 
 
+def test_a_file_in_latin_1_gets_a_hint_that_can_be_followed(here: Path, made: Path) -> None:
+    (here / "test.csv").write_bytes("text,label\nun film animé,yes\nbien,no\n".encode("latin-1"))
+    error = hubcli("eval", "./a", "--data", "test.csv", "--json").document["error"]
+    assert error["id"] == "E_DATA" and "byte 0xe9" in error["message"]
+    assert "iconv -f LATIN1 -t UTF-8" in error["hint"] and "--recipe" in error["hint"]
+
+
 def test_tags_as_seqeval_says(here: Path, made: Path) -> None:
     tags = ["O", "B-X", "I-X"]
     plain = tf.AutoModelForTokenClassification.from_pretrained(made / "base", num_labels=3)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import pytest
 from pyarrow import parquet
 
 from hubcli.errors import UsageError
-from hubcli.method import HubcliWarning
 from hubcli.training import splits
 from hubcli.training.examples import load
 from tests.training.written import GOOD, ODD, fields, lines, many, places, recipe, write
@@ -274,32 +271,10 @@ def test_a_limit_takes_rows_of_a_part_in_file_order(tmp_path: Path) -> None:
     assert found.files[0]["rows"] == 400
 
 
-# --- what is a warning
-
-WARNED: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "class missing": (GOOD, "text,label\nnew,pos\n", {}, r'^test has no row of "neg"$'),
-    "class unseen": (
-        GOOD, "text,label\nnew,pos\nn,neg\no,other\n", {"labels": ["pos", "neg", "other"]},
-        r'^test has rows of "other", which train has none of$',
-    ),
-    "rows in both": (
-        GOOD, "text,label\nA  good FILM,pos\nfine,pos\nnew,neg\n", {},
-        "^rows with the same input as a row of train: 2 rows of test$",
-    ),
-    "contradiction": (
-        GOOD + "Fine,neg\nfine ,neg\n", "text,label\nnew,pos\nn,neg\n", {},
-        r'^rows with the same input and another label: train.csv:6 \("neg", but "pos" in train.csv:4\), train.csv:7 ',
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", WARNED)
-def test_warnings(case: str, tmp_path: Path) -> None:
-    train, test, data, expected = WARNED[case]
-    write(tmp_path, "train.csv", train)
-    write(tmp_path, "test.csv", test)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        load(recipe(tmp_path, train="train.csv", test="test.csv", **data))
-    assert all(issubclass(one.category, HubcliWarning) for one in told)
-    assert len([one for one in told if re.search(expected, str(one.message))]) == 1
+@pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf"])
+def test_a_word_is_a_word(word: str, tmp_path: Path) -> None:
+    """Among others: a text of that alone is what a program writes for a number that is none."""
+    rows = [{"tokens": ["my", word, "said"], "tags": ["O", "B-X", "O"]}, {"tokens": [word], "tags": ["O"]}]
+    write(tmp_path, "train.jsonl", lines(rows))
+    found = load(recipe(tmp_path, "TOKEN_CLS", train="train.jsonl"))
+    assert [row["tokens"] for row in fields(found)] == [["my", word, "said"], [word]]
