@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from hubcli.api.states import release_rows, state_row
 from hubcli.api.workspace import Warn, Workspace
@@ -11,7 +11,11 @@ from hubcli.errors import HubcliError, UsageError, YankedError
 from hubcli.manifest import Entry, Record, Release
 from hubcli.refs import Ref, parse_ref
 
+if TYPE_CHECKING:
+    from hubcli.index.view import Hit
+
 Json = dict[str, Any]
+RANKED = 200  # hits that are looked through for a name, whatever the limit
 
 
 def search(
@@ -25,8 +29,11 @@ def search(
     limit: int = 10,
     offline: bool | None = None,
     warn: Warn | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Json:
     """Search the indexes by words, best first (schemas/cli/search). Only snapshots on this machine are read.
+
+    What is called as the query says comes before all else. `note` is told where there are more hits than `limit`.
 
     Raises:
         UsageError: a limit below 1.
@@ -38,12 +45,25 @@ def search(
         raise UsageError(f"limit: expected at least 1, found {limit}")
     workspace = Workspace(offline=offline, warn=warn)
     filters = {"task": task, "method": method, "base": base, "language": language, "license": license}
-    document = to_json(workspace.resolver.search(query, limit=limit, **filters))
+    asked = max(limit + 1, RANKED)
+    hits = _named_first(query, workspace.resolver.search(query, limit=asked, **filters))
+    document = to_json(hits[:limit])
+    if note is not None and len(hits) > limit:
+        more = " or more" if len(hits) == asked else ""
+        note(f"showing {limit} of {len(hits)}{more}: --limit {min(len(hits), 1000)} shows them")
     for index, reason in workspace.resolver.skipped.items():
         workspace.warn(f"index {index} was not searched: {reason}")
     for fault in workspace.resolver.faults():
         workspace.warn(f"entry left out: {fault}")
     return document
+
+
+def _named_first(query: str, hits: Sequence[Hit]) -> list[Hit]:
+    """Hits whose name, or name behind the slash, is the query, before all others, and with no lower score than these."""
+    asked = query.strip().casefold()
+    best = max((hit.score for hit in hits), default=0.0)
+    ordered = sorted(hits, key=lambda hit: (asked != hit.name, asked != hit.name.rpartition("/")[2]))
+    return [hit._replace(score=best) if asked in (hit.name, hit.name.rpartition("/")[2]) else hit for hit in ordered]
 
 
 def info(ref: str, *, offline: bool | None = None, token: str | None = None) -> Json:

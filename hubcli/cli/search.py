@@ -25,7 +25,7 @@ hubcli search bert --task text-classification --limit 5 --json"""
 @click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="At most so many.")
 def search(out: Output, query: tuple[str, ...], **filters: Any) -> None:
     """Search the indexes by words, best first, offline. No hit is no error."""
-    report = api.search(" ".join(query), warn=out.warn, **filters)
+    report = api.search(" ".join(query), warn=out.warn, note=out.note, **filters)
     rows = [
         (
             f"hubcli {_verb(hit)} {hit['name']}@{hit['version']}",

@@ -46,6 +46,27 @@ def test_no_hit_and_hostile_queries_are_exit_0(index: IndexFolder, query: str) -
     assert hubcli("install", "acme/one").code == 0
 
 
+@pytest.mark.parametrize("query", ["films", "Films", "acme/films"])
+@pytest.mark.parametrize("limit", [1, 5])
+def test_what_is_called_so_comes_first_and_what_is_not_shown_is_said(
+    index: IndexFolder, query: str, limit: int
+) -> None:
+    document = index.add("acme/films")
+    document["description"] = "; ".join(["nothing else"] * 15)
+    index.write("acme/films", document)
+    for number in range(20):
+        document = index.add(f"acme/films-of-films-{number}")
+        document["description"] = "films of acme films"
+        index.write(document["name"], document)
+    hits = hubcli("search", query, "--json", "--limit", str(limit)).document["hits"]
+    assert hits[0]["name"] == "acme/films" and len(hits) == limit
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+    all_of_them = len(hubcli("search", query, "--json", "--limit", "99").document["hits"])
+    said = f"showing {limit} of {all_of_them}: --limit {all_of_them} shows them"
+    assert all_of_them > 20 and said in hubcli("search", query, "--limit", str(limit)).err
+    assert "showing" not in hubcli("search", query, "--limit", str(all_of_them)).err
+
+
 def test_index_life(tmp_path: Path, home: Path) -> None:
     folder = IndexFolder(tmp_path / "i")
     folder.add("team/x")
