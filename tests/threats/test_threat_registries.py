@@ -168,7 +168,7 @@ def test_a_mirror_that_is_partial(door: Door, case: str, index: IndexFolder, tmp
     lost = next((mirror / "_files").iterdir()) if case == "a file" else mirror / "acme/demo.json"
     lost.unlink()
     checked = door("index check", str(mirror), against=str(index.folder)).document
-    expected = {"a file": {"E_NOT_FOUND", "E_IMMUTABLE"}, "an entry": {"E_IMMUTABLE", "E_SNAPSHOT"}}  # gone; and not as its site says
+    expected = {"a file": {"E_NOT_FOUND", "E_IMMUTABLE"}, "an entry": {"E_IMMUTABLE", "E_SNAPSHOT"}}
     assert {fault["id"] for fault in checked["faults"]} == expected[case]
     assert door("mirror", str(mirror), "acme/demo").code == 0
     assert door("index check", str(mirror), against=str(index.folder)).document["ok"]
