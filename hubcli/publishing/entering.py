@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from hubcli.errors import EntryError, PolicyError, RaceError
 from hubcli.frozen import frozen
@@ -15,9 +15,10 @@ from hubcli.index.state import OWNERS
 from hubcli.manifest import Release
 from hubcli.publishing.draft import Draft
 from hubcli.publishing.endpoints import hub_told
-from hubcli.publishing.joining import has, joined, release_in
+from hubcli.publishing.joining import has, joined, parsed, release_in
 from hubcli.publishing.place import Base, Place, Waiting, Written
 from hubcli.publishing.refused import LOG_IN
+from hubcli.versions import newest
 
 TRIES = 4
 
@@ -58,7 +59,7 @@ def entered(
         owners, notes = _owners(base, draft, publisher, place)
         meta, told = hub_told(base, place, own_endpoint()) if release.hub is not None else ({}, ())
         files = {**meta, f"{draft.name}.json": joined(draft, release, base.entry), **owners}
-        notes = (*notes, *told)
+        notes = (*notes, *told, *_beside(place, base, draft.name, release.version))
         if dry_run:
             return Entered(None, files, notes)
         try:
@@ -68,6 +69,19 @@ def entered(
                 raise
             say(f"{error.message}; trying again")
     raise AssertionError("the last try returns or raises")
+
+
+def _beside(place: Place, base: Base, name: str, version: str) -> Iterator[str]:
+    """What a person should know of the entry's other versions: those that wait, and a newer one that is out."""
+    from semantic_version import validate
+
+    there = [release["version"] for release in parsed(base.entry, name)["releases"]] if base.entry is not None else []
+    for other, where in place.proposed(name):
+        if validate(other) and other not in (*there, version):
+            yield f"{name} {other} waits in {where}: let it be merged first, or the two conflict"
+    last = newest(there)
+    if last is not None and newest([last, version]) == last:
+        yield f"{version} is older than {last}, which {name} has already: who asks for no version goes on to get {last}"
 
 
 def _check_waiting(waiting: Waiting, draft: Draft, release: Release) -> None:

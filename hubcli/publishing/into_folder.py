@@ -45,6 +45,11 @@ class IntoFolder:
         del name, version
         return None
 
+    def proposed(self, name: str) -> list[tuple[str, str]]:
+        """Nothing waits here."""
+        del name
+        return []
+
     def planned(self, name: str, version: str) -> str:
         """The file."""
         del version

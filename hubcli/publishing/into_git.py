@@ -71,6 +71,12 @@ class IntoGit:
         entry = revision_state(self.folder, tip).entries.get(name)
         return Waiting(entry, self._written(branch, changed=False), undo)
 
+    def proposed(self, name: str) -> list[tuple[str, str]]:
+        """(version, branch) of the branches of this entry that HEAD has not taken in."""
+        prefix = f"{HEADS}{branch_of(name, '')}"
+        found = os.fsdecode(git(self.folder, "for-each-ref", "--no-merged=HEAD", "--format=%(refname)", f"{prefix}*"))
+        return [(ref.removeprefix(prefix), f"branch {ref.removeprefix(HEADS)}") for ref in found.splitlines()]
+
     def planned(self, name: str, version: str) -> str:
         """The branch, and what it stands on."""
         on = os.fsdecode(git_line(self.folder, "rev-parse", "--abbrev-ref", "HEAD") or b"HEAD")

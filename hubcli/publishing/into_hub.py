@@ -56,6 +56,13 @@ class IntoHub:
             return Waiting(entry, written, "close that pull request, and run the same command again")
         return None
 
+    def proposed(self, name: str) -> list[tuple[str, str]]:
+        """(version, page) of this account's open pull requests for this entry."""
+        start = title_of(name, "")
+        found = self._open(lambda title: title.startswith(start))
+        where = f"{self.repository.where}/discussions"
+        return [(one.title.removeprefix(start), f"pull request {where}/{one.num}") for one in found]
+
     def planned(self, name: str, version: str) -> str:
         """The pull request."""
         return f"pull request '{title_of(name, version)}' on {self.repository.where}"
@@ -101,15 +108,18 @@ class IntoHub:
 
     def proposals(self, title: str) -> Iterator[tuple[int, str]]:
         """(number, commit) of this account's open pull requests with a title, oldest first: anyone may open one called so."""
+        for one in self._open(lambda known: known == title):
+            with self.repository.client() as api:
+                head = api.repo_info(self.repository.name, repo_type="dataset", revision=f"refs/pr/{one.num}").sha
+            if head:
+                yield one.num, head
+
+    def _open(self, called: Callable[[str], bool]) -> list[Any]:
+        """This account's open pull requests whose title is called so, oldest first."""
         accounts = self.repository.accounts()
         with self.repository.client() as api:
             found: Any = api.get_repo_discussions(
                 self.repository.name, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
             )
-            own = [one for one in found if one.is_pull_request and one.title == title and one.author in accounts]
-            numbers = sorted(one.num for one in own)
-        for number in numbers:
-            with self.repository.client() as api:
-                head = api.repo_info(self.repository.name, repo_type="dataset", revision=f"refs/pr/{number}").sha
-            if head:
-                yield number, head
+            own = [one for one in found if one.is_pull_request and called(one.title) and one.author in accounts]
+        return sorted(own, key=lambda one: int(one.num))

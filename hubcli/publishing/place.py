@@ -63,6 +63,9 @@ class Place(Protocol):
     def waiting(self, name: str, version: str) -> Waiting | None:
         """The entry of a release that was proposed before; raises where none could be proposed under this name and version."""
 
+    def proposed(self, name: str) -> list[tuple[str, str]]:
+        """(version, where it waits) of what may be a proposal of this entry's: whatever is called so."""
+
     def planned(self, name: str, version: str) -> str:
         """What `write` will make, for people."""
 

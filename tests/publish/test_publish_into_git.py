@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from hubcli.errors import EntryError, HubcliError, NotFoundError, UsageError
+from hubcli.publishing.draft import Draft
+from hubcli.publishing.entering import entered
 from hubcli.publishing.into_git import IntoGit, branch_of
+from hubcli.publishing.joining import joined
 from hubcli.publishing.place import Place
 from hubcli.publishing.places import place_of
-from tests.publish.pushed import IDENTITY, NAME, checkout, git, listing
+from tests.publish.pushed import IDENTITY, NAME, checkout, draft_of, git, listing, released
 
+FIRST, NEXT = draft_of(), draft_of(version="1.2.0")
 ENTRY = b'{"v": 1}\r\n'
 
 
@@ -27,6 +31,24 @@ def opened(folder: Path) -> Place:
     place = place_of(folder, (), token=None, offline=None)
     assert isinstance(place, IntoGit)
     return place
+
+
+def notes(place: Place, draft: Draft) -> list[str]:
+    return [*entered(place, draft, released(draft), "acme", dry_run=True, say=lambda _: None).notes]
+
+
+def test_what_waits_beside_it_is_told_and_a_newer_one_that_is_out(tmp_path: Path) -> None:
+    top = checkout(tmp_path / "top", {f"{NAME}.json": joined(FIRST, released(FIRST), None)})
+    place = opened(top)
+    waits = draft_of(version="1.1.0")
+    entered(place, waits, released(waits), "acme", dry_run=False, say=lambda _: None)
+    write(place, f"{NAME}-lora", "1.0.0")  # another entry's
+    (said,) = notes(place, NEXT)
+    assert "1.1.0 waits in branch publish/acme/films-1.1.0: " in said and "conflict" in said
+    git(top, "merge", "-q", "publish/acme/films-1.1.0")
+    assert notes(place, NEXT) == []
+    (said,) = notes(place, draft_of(version="1.0.1"))
+    assert said.startswith("1.0.1 is older than 1.1.0")
 
 
 def write(place: Place, name: str = NAME, version: str = "1.0.0") -> str:

@@ -151,3 +151,13 @@ def test_what_is_out_is_drafted_on_the_base_that_it_names(
     for version in ("1.0.0", "1.0.0", "1.1.0"):
         api.publish(folder, name=NAME, version=version, repo=REPO, index=tmp_path / "index")
     assert given == [None, BaseModel(BASE_ID, architecture="BertModel"), None]
+
+
+def test_a_pull_request_that_waits_beside_it_is_told(hub: LiveHub, folder: Path) -> None:
+    client, index = api_of(hub), "hf:datasets/acme/index"
+    client.create_repo("acme/index", repo_type="dataset")
+    client.upload_file(path_or_fileobj=b"x", path_in_repo="README.md", repo_id="acme/index", repo_type="dataset")
+    call: dict[str, Any] = {"name": NAME, "repo": REPO, "index": index}
+    first = api.publish(folder, version="1.0.0", **call)
+    (said,) = [note for note in api.publish(folder, version="1.1.0", **call, dry_run=True)["notes"] if "waits" in note]
+    assert f"{NAME} 1.0.0 waits in pull request {first['index']['pull_request']}: " in said
