@@ -296,7 +296,7 @@ def to_json(hits: Iterable[Hit]) -> dict[str, Any]:
 def _no_version(ref: Ref, entry: Entry) -> NotFoundError:
     ordered = in_order(release.version for release in entry.releases)
     there_are = ", ".join(reversed(ordered[-8:])) + (", …" if len(ordered) > 8 else "")
-    wanted = f"@{ref.spec}" if ref.spec else "(a version that is no prerelease)"
+    wanted = ref.spec or "(a version that is no prerelease)"
     hint = f"take one of them: hubcli install {ref.name}@{ordered[-1]}"
     return NotFoundError(f"{ref.name} has no version {wanted} (there are: {there_are})", hint=hint)
 

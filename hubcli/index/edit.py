@@ -44,7 +44,9 @@ def named_ref(text: str, *, exact: bool) -> Ref:
             f"expected group/name{'@VERSION' if exact else ''}, found '{ref}'", hint="the index is --index"
         )
     if exact and (not ref.spec or Range(ref.spec).exact is None):
-        raise UsageError(f"'{ref}': expected one version", hint=f"hubcli yank {ref.name}@1.2.0 …")
+        raise UsageError(
+            f"'{ref}': expected one version", hint=f"{ref.name}@VERSION; 'hubcli info {ref.name}' shows them"
+        )
     return ref
 
 

@@ -229,3 +229,9 @@ def test_what_could_not_be_checked_or_synced_is_not_called_fine(index: IndexFold
     synced = hubcli("sync", cwd=tmp_path)
     assert synced.code == 6
     assert "nothing is locked" not in synced.out
+
+
+def test_a_version_that_is_not_there_is_said_without_the_sign_before_it(index: IndexFolder) -> None:
+    assert "acme/one has no version 9.0 (there are: " in hubcli("install", "acme/one@9.0").err
+    unnamed = hubcli("yank", "acme/one", "--reason", "x", "--index", str(index.folder))
+    assert unnamed.code == 2 and "hint: acme/one@VERSION; 'hubcli info acme/one' shows them" in unnamed.err
