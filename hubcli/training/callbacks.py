@@ -24,6 +24,28 @@ def whole(checkpoint: Path) -> bool:
     return all((checkpoint / name).is_file() for name in (STATE, *mark.read_text(encoding="utf-8").splitlines()))
 
 
+def tied(state: Any, metric: str) -> str | None:
+    """What is said where a later checkpoint is as good as the one that is kept, and loses less; None where there is none.
+
+    Args:
+        state: a Trainer's. metric: what the best one is chosen by.
+    """
+    name = f"eval_{metric}"
+    measured = {line["step"]: line for line in state.log_history if name in line and "eval_loss" in line}
+    kept = measured.get(state.best_global_step)
+    if kept is None:
+        return None
+    alike = [line for line in measured.values() if line[name] == kept[name]]
+    least = min(alike, key=lambda line: line["eval_loss"])
+    if least["eval_loss"] >= kept["eval_loss"]:
+        return None
+    return (
+        f"{len(alike)} checkpoints are equal in {metric} ({kept[name]:.4g}): the first, of step {kept['step']}, is kept; "
+        f"that of step {least['step']} has a lower loss on validation ({least['eval_loss']:.3g}, not {kept['eval_loss']:.3g}), "
+        'by which train.metric = "loss" chooses'
+    )
+
+
 class Epochs(TrainerCallback):  # type: ignore[misc]
     """Tells the order of rows which epoch begins, marks checkpoints as whole, and finds the best one again."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from hubcli.errors import AdapterError, UnsupportedError
 from hubcli.formats.weights import cast
 from hubcli.hashes import sha256_of
+from hubcli.method import HubcliWarning
 from hubcli.out_folder import appearing
 from hubcli.pretrained import pretrained, quiet
 from hubcli.recipe import Recipe
@@ -21,6 +23,7 @@ from hubcli.trainer import digest
 from hubcli.training import early, linears, run_folder
 from hubcli.training import examples as data
 from hubcli.training.arguments import CHECKPOINTS, arguments
+from hubcli.training.callbacks import tied
 from hubcli.training.examples import Examples
 from hubcli.training.journal import Journal, Say
 from hubcli.training.loop import Loop
@@ -135,6 +138,8 @@ def _trained(setup: Setup, loop: Loop, journal: Journal, examples: Examples, fol
     finally:
         journal.close()
     loop.check_finite()
+    if loop.args.load_best_model_at_end and loop.args.should_save and (said := tied(loop.state, loop.metric)):
+        warnings.warn(said, HubcliWarning, stacklevel=3)
     saved = folder / _saved(setup, loop, folder)
     figures = _measured(setup, loop, examples, saved)
     if not loop.args.should_save:
