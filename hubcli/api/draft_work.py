@@ -109,6 +109,7 @@ class Work:
         )
         self.stated, wrong = facts.stated(self.adapter, self.run)
         self.findings += wrong
+        self.notes += facts.unnamed(self.run, self.stated)
         self.release = Release(
             version=self.version,
             license=licence,

@@ -177,6 +177,16 @@ def training(run: Run | None) -> Json:
     return {key: value for key, value in found.items() if value not in (None, {}, [])}
 
 
+def unnamed(run: Run | None, stated: list[Json]) -> list[str]:
+    """A note where a run's figures name its data by the folder that they lay in, for its recipe does not name them."""
+    if run is None or run.recipe is None or run.recipe.data.name or run.recipe.data.dataset or not stated:
+        return []
+    name = stated[0]["dataset"]
+    return [
+        f"the figures are said to be on '{ascii(name)[1:-1]}', for the recipe has no data.name, which names the data"
+    ]
+
+
 def _dataset(said: Json) -> str | None:
     return next((row["dataset"] for row in rows_of(said, "metrics") if isinstance(row.get("dataset"), str)), None)
 

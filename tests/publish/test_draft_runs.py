@@ -86,6 +86,15 @@ def test_a_drafted_run_installs_and_answers_as_the_run(run: Path, tmp_path: Path
     assert {a.label for a in answers[0]} <= {"neg", "pos"}
 
 
+def test_data_that_the_recipe_does_not_name_are_told(run: Path) -> None:
+    assert not [note for note in drafted(run, base=BASE_ID).notes if "data.name" in note]
+    text = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(text.replace('name = "Toy reviews"\n', ""))
+    assert (run / "recipe.toml").read_text() != text
+    (note,) = [note for note in drafted(run, base=BASE_ID).notes if "data.name" in note]
+    assert "on 'Toy reviews'" in note
+
+
 def test_the_same_run_gives_the_same_bytes(run: Path) -> None:
     assert drafted(run, base=BASE_ID) == drafted(run, base=BASE_ID)
 
