@@ -20,11 +20,16 @@ Json = dict[str, Any]
 
 
 def state_row(release: Release | None) -> Json:
-    """The worst that is said of a release: `state` and `reason`; the state is None where nothing is known."""
+    """The worst that is said of a release: `state` and `reason`; the state is None where nothing is known.
+
+    What is yanked, and was deprecated or archived too, has both in its reason.
+    """
     if release is None:
         return {"state": None, "reason": None}
     if release.yanked and release.status != "quarantined":
-        return {"state": "yanked", "reason": release.yanked.reason}
+        also = "" if release.status == "active" else f"; also {release.status}"
+        why = f": {release.status_reason}" if also and release.status_reason else ""
+        return {"state": "yanked", "reason": f"{release.yanked.reason}{also}{why}"}
     return {"state": release.status, "reason": release.status_reason or None}
 
 

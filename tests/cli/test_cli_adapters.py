@@ -235,3 +235,14 @@ def test_a_version_that_is_not_there_is_said_without_the_sign_before_it(index: I
     assert "acme/one has no version 9.0 (there are: " in hubcli("install", "acme/one@9.0").err
     unnamed = hubcli("yank", "acme/one", "--reason", "x", "--index", str(index.folder))
     assert unnamed.code == 2 and "hint: acme/one@VERSION; 'hubcli info acme/one' shows them" in unnamed.err
+
+
+def test_what_is_yanked_and_deprecated_is_listed_as_both(index: IndexFolder) -> None:
+    document = index.add("acme/both")
+    hubcli("install", "acme/both")
+    yanked = {"reason": "label leak", "date": "2026-02-02T00:00:00Z"}
+    document["releases"][0].update(yanked=yanked, status="deprecated", status_reason="old data")
+    index.write("acme/both", document)
+    hubcli("index", "update")
+    said = "yanked: label leak; also deprecated: old data"
+    assert said in hubcli("list").out and said in hubcli("outdated").out
