@@ -15,7 +15,7 @@ def problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
     Args:
         trained: the keys of the table `train` that were given: some keys must not be given together, whatever their values.
     """
-    data, train, method = recipe.data, recipe.train, recipe.method
+    data, method = recipe.data, recipe.method
     if bool(data.train) == bool(data.dataset):
         yield "data: expected either train (files) or dataset (a name), found " + ("both" if data.train else "neither")
     for key in ("subset", "revision", "splits"):
@@ -28,6 +28,15 @@ def problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
     yield from _label_problems(recipe)
     if recipe.split.validation + recipe.split.test > 0.9:
         yield "split: validation and test leave less than a tenth to train on"
+    yield from _train_problems(recipe, trained)
+    if method.name == FUSION and (method.tokenizer or recipe.base.tokenizer is not None):
+        key = "method.tokenizer" if method.tokenizer else "base.tokenizer"
+        yield f"{key}: a fusion brings no tokenizer, the adapters that it is over bring theirs"
+    yield from _method_problems(method)
+
+
+def _train_problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
+    train, head = recipe.train, recipe.method.head
     if train.batch_size % train.gradient_accumulation:
         yield f"train.batch_size: expected a multiple of gradient_accumulation ({train.gradient_accumulation})"
     if train.early_stopping and train.keep != "best":
@@ -36,14 +45,10 @@ def problems(recipe: Recipe, trained: Collection[str]) -> Iterable[str]:
         yield "train: expected epochs or max_steps, found both"
     if recipe.task == "CAUSAL_LM" and train.max_length < 2:
         yield "train.max_length: expected at least 2 tokens, one to read and one to say, found 1"
-    if train.head_learning_rate is not None and method.head == "none":
+    if train.head_learning_rate is not None and head == "none":
         yield 'train.head_learning_rate: no head learns with method.head = "none"'
-    if train.head_learning_rate is not None and method.head == "auto" and recipe.task not in LABELLED:
+    if train.head_learning_rate is not None and head == "auto" and recipe.task not in LABELLED:
         yield f"train.head_learning_rate: {recipe.task} has no head that learns"
-    if method.name == FUSION and (method.tokenizer or recipe.base.tokenizer is not None):
-        key = "method.tokenizer" if method.tokenizer else "base.tokenizer"
-        yield f"{key}: a fusion brings no tokenizer, the adapters that it is over bring theirs"
-    yield from _method_problems(method)
 
 
 def _label_problems(recipe: Recipe) -> Iterable[str]:
