@@ -196,7 +196,7 @@ def _config(folder: Path, name: str, ids: Mapping[str, int]) -> tuple[dict[str, 
 
 
 def _read(file: Path) -> dict[str, Any]:
-    found = strict_json.read(file, limit=MAX_CONFIG, where=file.name, digits=40) if file.is_file() else {}
+    found = strict_json.read(file, limit=MAX_CONFIG, where=file.name, vocabulary=True) if file.is_file() else {}
     if not isinstance(found, dict):
         raise AdapterError(f"{file}: expected a JSON object, found {type(found).__name__}")
     return found

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TEMPLATE, CONFIG, KEY = "chat_template.jinja", TOKENIZER[1], "chat_template"
 MAX_TEMPLATE = 1 << 20  # bytes
 MAX_CONFIG = 32 << 20  # bytes
-_DIGITS = 40  # transformers writes int(1e30) where nothing limits a text
 
 
 def fold(folder: Path, picked: Picked) -> None:
@@ -57,7 +56,7 @@ def _folded(template: Path, config: Path) -> bytes:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise EntryError(f"{TEMPLATE}: expected UTF-8, found other bytes", id="E_JSON_TEXT") from None
-    said = strict_json.read(config, limit=MAX_CONFIG, where=CONFIG, digits=_DIGITS) if config.is_file() else {}
+    said = strict_json.read(config, limit=MAX_CONFIG, where=CONFIG, vocabulary=True) if config.is_file() else {}
     if not isinstance(said, dict):
         raise EntryError(f"{CONFIG}: expected a JSON object, found {type(said).__name__}")
     return (json.dumps({**said, KEY: text}, indent=2, ensure_ascii=False) + "\n").encode()

@@ -89,7 +89,8 @@ def check_bytes(spec: FileSpec, file: BinaryIO) -> Header | None:
     if spec.path.lower().endswith(".safetensors"):
         return _weights(spec, file, head)
     if spec.path.lower().endswith(".json"):
-        strict_json.loads(file.read(MAX_JSON + 1), where=spec.path, limit=MAX_JSON)
+        raw = file.read(MAX_JSON + 1)
+        strict_json.loads(raw, where=spec.path, limit=MAX_JSON, vocabulary=spec.role == "tokenizer")
     else:
         _text(spec, file)
     return None

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def spoken(folder: Path) -> PreTrainedTokenizerFast:
     """The adapter's own tokenizer, as transformers saves it."""
     made = PreTrainedTokenizerFast.from_pretrained(trainable.base(folder.parent / "other", "bert"))
-    made.chat_template, made.model_max_length = TEMPLATE, 64
+    made.chat_template, made.model_max_length = TEMPLATE, int(1e30)  # as transformers writes "no limit"
     made.save_pretrained(folder)
     assert (folder / FILE).is_file() and "chat_template" not in json.loads((folder / CONFIG).read_text())
     return made

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from hubcli.errors import EntryError
 from hubcli.hub.sources import Sources
 from hubcli.installer import install_resolved
 from hubcli.manifest import FileSpec
 from hubcli.store import Store
+from hubcli.store.content import check_bytes
 from tests.store.faulty import refused
 from tests.store.samples import CONFIG, FILES, WEIGHTS, Shelf, ToyPlugins, safetensors
 
@@ -178,3 +180,18 @@ def broken_check(config: dict[str, Any], tensors: dict[str, Any]) -> list[tuple[
 
 def test_an_unknown_method_is_named_before_anything_is_fetched(shelf: Shelf, store: Store) -> None:
     refused(shelf.resolved(method="nosuch"), store, "E_METHOD")
+
+
+def test_a_tokenizer_has_words_of_any_characters_and_no_limit_in_31_digits() -> None:
+    """As those of multilingual bases do; anything else that a person may be shown has neither."""
+    words = {"model": {"type": "WordLevel", "vocab": {"\u200b": 0, "\u202e": 1, "\x7f": 2, "\u0000": 3, "\ufeff": 4}}}
+    config = {"model_max_length": int(1e30)}
+    for document in (words, config):
+        for ascii_ in (True, False):
+            raw = json.dumps(document, ensure_ascii=ascii_).encode()
+            assert check_bytes(FileSpec("tokenizer.json", len(raw), "0" * 64, "tokenizer"), BytesIO(raw)) is None
+            with pytest.raises(EntryError, match=r"character|digits"):
+                check_bytes(FileSpec("adapter_config.json", len(raw), "0" * 64, "config"), BytesIO(raw))
+    lone = b'{"vocab": {"\\ud800": 0}}'
+    with pytest.raises(EntryError, match="character"):
+        check_bytes(FileSpec("tokenizer.json", len(lone), "0" * 64, "tokenizer"), BytesIO(lone))
