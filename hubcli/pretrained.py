@@ -59,7 +59,8 @@ def device_of(given: Any) -> Any:
         torch.empty(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         cause = str(error).partition("\n")[0]
-        raise UnsupportedError(f"device {str(given)!r} can't be used here", cause=cause, hint="device='cpu'") from error
+        hint = "leave device (--device) out for the CPU"
+        raise UnsupportedError(f"device {str(given)!r} can't be used here", cause=cause, hint=hint) from error
     return device
 
 

@@ -15,6 +15,7 @@ from hubcli.api.workspace import Warn, Workspace
 from hubcli.compositions import COMPOSITION
 from hubcli.errors import NotFoundError, RefError, UsageError
 from hubcli.out_folder import appearing, check_free
+from hubcli.paths import expanded
 from hubcli.progress import Progress, Silent, for_terminal
 from hubcli.refs import Ref, parse_ref
 
@@ -65,7 +66,7 @@ def convert(
         UnsafeFormatError: a `.bin` holds more than tensors; nothing of it was run.
         HubcliError: what resolving, installing or reading raises.
     """
-    folder = Path(out).expanduser()
+    folder = expanded(out)
     check_free(folder, replace=force)
     workspace = Workspace(offline=offline, token=token, warn=warn)
     found, beside = _source(src, workspace, for_terminal() if progress else Silent(), dry_run=dry_run)
@@ -130,7 +131,7 @@ def _ref(src: str | Path) -> Ref:
     try:
         return parse_ref(src)
     except RefError:
-        if Path(src).expanduser().is_dir():
+        if expanded(src).is_dir():
             return Ref("folder", src)
         raise
 

@@ -72,7 +72,7 @@ def named(checkpoint: Checkpoint, told: Told, seen: Seen, format: str) -> BaseMo
     shared = next((base.id for base in found if not documents.is_local(base.id)), None)
     file = documents.config_file(format)
     if told.base is not None and not documents.HUB_ID.match(told.base):
-        hint = "for example base='sentence-transformers/all-MiniLM-L6-v2'"
+        hint = "for example sentence-transformers/all-MiniLM-L6-v2: base (--base)"
         seen.findings.append(Finding("base", "", "the id of a model on a hub", ascii(told.base)[:80], hint))
         return None
     if told.base is not None and shared is not None and not _one(told.base, shared):

@@ -14,6 +14,7 @@ from hubcli.api.warned import told as warnings_told
 from hubcli.api.workspace import Warn, Workspace, silent
 from hubcli.errors import UsageError
 from hubcli.manifest import BaseModel, Entry
+from hubcli.paths import expanded
 from hubcli.publishing import checks
 from hubcli.publishing.draft import Draft
 
@@ -84,7 +85,7 @@ def draft(
         PublishError: with every finding; its id is the first one's. NotFoundError: no such folder, or no adapter in it.
         UsageError: arguments that make no sense; a run that is not done.
     """
-    files_in = Path(folder).expanduser()
+    files_in = expanded(folder)
     files = (data,) if isinstance(data, str | Path) else tuple(data or ())
     before = entry if isinstance(entry, Entry) or entry is None else Entry.from_json(entry)
     sample = SAMPLE if sample is None else sample

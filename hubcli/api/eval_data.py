@@ -16,6 +16,7 @@ from hubcli import recipe as recipes
 from hubcli.api.workspace import Workspace
 from hubcli.errors import NotFoundError, UsageError
 from hubcli.frozen import frozen
+from hubcli.paths import expanded
 from hubcli.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def check(wish: Wish) -> None:
         if number is not None and number < 1:
             raise UsageError(f"{name}: expected at least 1, found {number}")
     for file in wish.files:
-        if not Path(file).expanduser().is_file():
+        if not expanded(file).is_file():
             raise NotFoundError(f"no file {file}")
     if wish.recipe:
         recipes.read(wish.recipe)
@@ -160,7 +161,7 @@ def own_words() -> Iterator[None]:
 
 def _made(wish: Wish, task: str, base: str | None) -> Recipe:
     """A recipe that names nothing but the files."""
-    files = [str(Path(file).expanduser()) for file in wish.files]
+    files = [str(expanded(file)) for file in wish.files]
     document = {
         "v": recipes.V,
         "task": task,

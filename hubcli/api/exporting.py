@@ -12,6 +12,7 @@ from hubcli.api.workspace import Warn, Workspace
 from hubcli.composition import Block, Expr
 from hubcli.compositions import renamed
 from hubcli.errors import UsageError
+from hubcli.paths import expanded
 
 if TYPE_CHECKING:
     from hubcli.adapted import Adapted
@@ -59,7 +60,7 @@ def export(
     """
     from hubcli import exports
 
-    wish = exports.Wish(to, Path(out).expanduser(), dtype, opset, force, dry_run, note or (lambda text: None))
+    wish = exports.Wish(to, expanded(out), dtype, opset, force, dry_run, note or (lambda text: None))
     exports.check(wish)
     if head is not None and (not wish.traced or not _is_expression(expr)):
         raise UsageError("head= is for an expression in pt2 or onnx", hint="head=None")

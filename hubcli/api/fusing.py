@@ -15,6 +15,7 @@ from hubcli.api.workspace import Warn
 from hubcli.composition import Expr, text
 from hubcli.errors import UsageError
 from hubcli.out_folder import appearing, check_free
+from hubcli.paths import expanded
 from hubcli.progress import Steps
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def fuse(
     """
     if not SIZE.fullmatch(max_shard_size.strip()):
         raise UsageError(f"max_shard_size: expected a number and KB, MB or GB, e.g. 2GB, found {max_shard_size!r:.40}")
-    folder = Path(out).expanduser()
+    folder = expanded(out)
     check_free(folder, replace=force)
     for kind in (quantize, requantize):
         if kind is not None:

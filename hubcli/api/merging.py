@@ -20,6 +20,7 @@ from hubcli.manifest import Installed
 from hubcli.merge_terms import terms_of
 from hubcli.merge_types import options_of
 from hubcli.out_folder import appearing, check_free
+from hubcli.paths import expanded
 from hubcli.progress import Steps
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def merge(
         BaseMismatchError: the adapters were made for different bases. HubcliError: as `load_adapter`.
     """
     options = options_of(how, rank=rank, energy=energy, density=density, majority_sign=majority_sign, seed=seed)
-    folder = Path(out).expanduser()
+    folder = expanded(out)
     check_free(folder, replace=force)
     _check_format(format)
     terms_of(expression(expr))

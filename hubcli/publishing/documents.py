@@ -113,7 +113,7 @@ def _there(value: str) -> bool:
 
 
 def _leak(path: str, found: str) -> Finding:
-    hint = "take it out, or name a repository of a hub in its place (for the base: base='ORG/NAME', --base)"
+    hint = "take it out, or name a repository of a hub in its place (for the base ORG/NAME: base, --base)"
     return Finding(path, "content", "nothing of this machine", found, hint)
 
 

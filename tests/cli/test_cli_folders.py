@@ -60,3 +60,20 @@ def test_a_name_that_no_folder_has_is_looked_for(here: Path) -> None:
     (here / "films" / "run.json").write_text("[")
     for typed in ("acme/nosuch", "a/" + "x" * 60):
         assert "search for it" in hubcli("run", typed, "a text", "--offline").err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("convert", "~nobody-of-this-name/x", "--to", "hubcli", "--out", "out"),
+        ("merge", "a/b", "--how", "exact", "--out", "~nobody-of-this-name/x"),
+        ("fuse", "a/b", "--out", "~nobody-of-this-name/x"),
+        ("export", "a/b", "--to", "onnx", "--out", "~nobody-of-this-name/x"),
+        ("eval", "a/b", "--data", "~nobody-of-this-name/x.csv"),
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.usefixtures("home")
+def test_a_home_of_nobody_is_said(command: tuple[str, ...]) -> None:
+    answer = hubcli(*command)
+    assert answer.code == 2 and "no user of this machine is called so" in answer.err, answer.err
