@@ -50,6 +50,18 @@ def push(api: HfApi, number: int, parent: str | None, refused: int = 412) -> str
         return ""
 
 
+def before_the_lock(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """What happens just before the next lock is taken."""
+    real = FileLock.acquire
+
+    def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(FileLock, "acquire", real)
+        happens()
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+
+
 def at_once(call: Callable[[int], Any]) -> list[Any]:
     with ThreadPoolExecutor(MANY) as pool:
         return list(pool.map(call, range(MANY)))
@@ -157,15 +169,12 @@ def test_the_lock_of_a_repo_that_was_made_again_is_the_same(
 ) -> None:
     """The repo is deleted and made again just before somebody gets its lock: whoever comes next waits for that one."""
     repo = RepoStore(tmp_path / "hub").repo("model", ID)
-    real = FileLock.acquire
 
-    def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(FileLock, "acquire", real)
+    def meanwhile() -> None:
         apis[0].delete_repo(ID)
         apis[0].create_repo(ID)
-        return real(self, *arguments, **options)
 
-    monkeypatch.setattr(FileLock, "acquire", late)
+    before_the_lock(monkeypatch, meanwhile)
     monkeypatch.setattr(disk, "SECONDS_TO_WAIT", 0)
     again = RepoStore(tmp_path / "hub").repo("model", ID)
     with repo.locked(), pytest.raises(BusyError), again.locked():
@@ -257,14 +266,7 @@ def test_a_repo_that_goes_before_its_lock_is_taken(
 ) -> None:
     """It is gone for who changes it, and made by who makes it; no folder is left where it was."""
     repo = RepoStore(tmp_path / "hub").repo("model", ID)
-    real = FileLock.acquire
-
-    def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(FileLock, "acquire", real)
-        apis[0].delete_repo(ID)
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(FileLock, "acquire", late)
+    before_the_lock(monkeypatch, lambda: apis[0].delete_repo(ID))
     with contextlib.nullcontext() if new else pytest.raises(RepoMissing), repo.locked(new=new):
         assert new
     assert repo.path.exists() == new
