@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hubcli.api import index_import
+
 FACTS = Path(__file__).parents[1] / "fixtures" / "adapterhub-cards" / "facts.jsonl"
 OF_PEOPLE = os.environ.get("HUBCLI_ADAPTERHUB_CARDS")
 SHA256, SHA1 = "ab" * 32, "cd" * 20
@@ -73,3 +75,9 @@ def real(folder: Path) -> Path:
         row = json.loads(line)
         put(folder, row["card"], row["path"].removeprefix("adapters/"))
     return folder
+
+
+def only(tmp_path: Path, card: Any, **options: Any) -> dict[str, Any]:
+    """What is told of the import of one card."""
+    put(tmp_path / "cards", card)
+    return index_import("adapterhub", tmp_path / "cards", tmp_path / "out", **options)
